@@ -1,0 +1,180 @@
+package config
+
+import "time"
+
+// Config is the whole configuration of one ingestd instance: the YAML file with its include files merged, defaults
+// applied and every value checked. Its shape mirrors the file, so that a reader who knows one knows the other.
+type Config struct {
+	Include  []string `yaml:"include"`
+	Database Database `yaml:"database"`
+	Admin    Admin    `yaml:"admin"`
+	JWKS     JWKS     `yaml:"jwks"`
+	Log      Log      `yaml:"log"`
+	Shutdown Shutdown `yaml:"shutdown"`
+	Workers  Workers  `yaml:"workers"`
+	Keys     []Key    `yaml:"keys"`
+	Payers   []Payer  `yaml:"payers"`
+}
+
+// Database says where resources are stored.
+type Database struct {
+	// URL is a Postgres connection string, or embedded:DIR for a private local Postgres.
+	URL Secret `yaml:"url"`
+	// Schema is the schema of the resource tables.
+	Schema string `yaml:"schema"`
+	// MaxConnections bounds the connection pool of this instance.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// Admin is the listener of health, metrics, status and the JSON API.
+type Admin struct {
+	// Listen is host:port; empty switches the listener off.
+	Listen string `yaml:"listen"`
+	// Token is the bearer token that callers must send; required unless Listen is a loopback address.
+	Token Secret `yaml:"token"`
+}
+
+// JWKS is the optional public listener that payers fetch the public keys from.
+type JWKS struct {
+	Listen string `yaml:"listen"`
+	// URL is where payers reach the key set; doctor verifies it.
+	URL string `yaml:"url"`
+}
+
+// Log is the form of the log on standard error.
+type Log struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// Shutdown bounds a clean stop.
+type Shutdown struct {
+	// Grace is how long running work may take to reach a checkpoint after SIGTERM.
+	Grace time.Duration `yaml:"grace"`
+}
+
+// Workers bounds what this instance does at once, over all payers.
+type Workers struct {
+	// Control is the number of kick-offs, polls, publishes and clean-ups at once.
+	Control int `yaml:"control"`
+	// Downloads is the number of files that are loaded at once.
+	Downloads int `yaml:"downloads"`
+}
+
+// Key is a private key that signs client assertions.
+type Key struct {
+	// ID is the JWK's kid.
+	ID string `yaml:"id"`
+	// PrivateKey refers to PEM or JWK bytes.
+	PrivateKey Secret `yaml:"private_key"`
+	// Algorithm is a JWS alg; empty takes the key's own default.
+	Algorithm string `yaml:"algorithm"`
+	// State is active (signs) or published (stands in the JWKS only).
+	State string `yaml:"state"`
+}
+
+// Payer is one source of data: one FHIR server and one registration at its authorization server.
+type Payer struct {
+	// Name names the partitions: [a-z][a-z0-9_]{0,39}.
+	Name    string `yaml:"name"`
+	FHIRURL string `yaml:"fhir_url"`
+	Enabled bool   `yaml:"enabled"`
+	Auth    Auth   `yaml:"auth"`
+	Export  Export `yaml:"export"`
+	// Schedule is a cron expression of five fields, a descriptor such as @daily, or @every DURATION; empty never runs by itself.
+	Schedule      string         `yaml:"schedule"`
+	Timezone      string         `yaml:"timezone"`
+	Jitter        time.Duration  `yaml:"jitter"`
+	Profile       string         `yaml:"profile"`
+	Limits        Limits         `yaml:"limits"`
+	DownloadHosts []DownloadHost `yaml:"download_hosts"`
+	TLS           TLS            `yaml:"tls"`
+	Load          Load           `yaml:"load"`
+
+	// Source is where the payer stands, file:line, for messages.
+	Source string `yaml:"-"`
+}
+
+// Auth is the registration of ingestd at a payer's authorization server (SMART Backend Services).
+type Auth struct {
+	// Method is private_key_jwt, client_secret_basic, client_secret_post or none.
+	Method   string `yaml:"method"`
+	ClientID string `yaml:"client_id"`
+	// Key names an entry of keys.
+	Key string `yaml:"key"`
+	// Kid overrides the key's id at this payer.
+	Kid string `yaml:"kid"`
+	// TokenURL overrides discovery.
+	TokenURL string `yaml:"token_url"`
+	// Audience overrides the assertion's aud, which is the token URL.
+	Audience string `yaml:"audience"`
+	// Scopes overrides the scopes that follow from export.types; sent verbatim.
+	Scopes       []string `yaml:"scopes"`
+	ClientSecret Secret   `yaml:"client_secret"`
+}
+
+// Export says what is asked of the payer's $export operation.
+type Export struct {
+	// Level is system, patient or group.
+	Level                 string   `yaml:"level"`
+	GroupID               string   `yaml:"group_id"`
+	Types                 []string `yaml:"types"`
+	TypeFilters           []string `yaml:"type_filters"`
+	Elements              []string `yaml:"elements"`
+	IncludeAssociatedData []string `yaml:"include_associated_data"`
+	// Method is get or post.
+	Method   string   `yaml:"method"`
+	Patients []string `yaml:"patients"`
+	// Since is auto, never, or an RFC 3339 instant for the first run.
+	Since            string            `yaml:"since"`
+	SinceOverlap     time.Duration     `yaml:"since_overlap"`
+	FullSince        string            `yaml:"full_since"`
+	FullSchedule     string            `yaml:"full_schedule"`
+	OrganizeOutputBy string            `yaml:"organize_output_by"`
+	PartialManifests bool              `yaml:"partial_manifests"`
+	Timeout          time.Duration     `yaml:"timeout"`
+	Headers          map[string]string `yaml:"headers"`
+}
+
+// Limits bounds what ingestd asks of one payer, and what it takes from it.
+type Limits struct {
+	// Downloads is the number of files read at once, over all instances.
+	Downloads int `yaml:"downloads"`
+	// DownloadsPerFile is how often one file may be read; 0 is no budget.
+	DownloadsPerFile int           `yaml:"downloads_per_file"`
+	PollMin          time.Duration `yaml:"poll_min"`
+	PollMax          time.Duration `yaml:"poll_max"`
+	// RequestsPerSecond to the payer's hosts; 0 is no limit.
+	RequestsPerSecond float64 `yaml:"requests_per_second"`
+	// MaxLine is the longest NDJSON line that is loaded.
+	MaxLine Size `yaml:"max_line"`
+}
+
+// DownloadHost is a further origin that a manifest's URLs may name.
+type DownloadHost struct {
+	// Host is host or host:port.
+	Host string `yaml:"host"`
+	// Token permits sending the access token there.
+	Token bool `yaml:"token"`
+}
+
+// TLS is how connections to one payer are secured.
+type TLS struct {
+	CAFile            string `yaml:"ca_file"`
+	ClientCertificate string `yaml:"client_certificate"`
+	ClientKey         string `yaml:"client_key"`
+	// MinVersion is 1.2 or 1.3.
+	MinVersion string `yaml:"min_version"`
+}
+
+// Load says how lines become rows.
+type Load struct {
+	// History is none, deletes or all.
+	History string `yaml:"history"`
+	// QuarantineMaxShare of bad lines fails an export when exceeded.
+	QuarantineMaxShare float64 `yaml:"quarantine_max_share"`
+	RemoveGhosts       bool    `yaml:"remove_ghosts"`
+	AcceptErrors       bool    `yaml:"accept_errors"`
+	// GhostMaxShare of ghosts holds an export back when exceeded.
+	GhostMaxShare float64 `yaml:"ghost_max_share"`
+}
