@@ -1,0 +1,339 @@
+package fhir
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"math/bits"
+	"unicode/utf8"
+)
+
+// validator checks JSON (RFC 8259) byte by byte, and beyond it the two things that JSON allows and Postgres' jsonb does
+// not: \u0000 and lone surrogates. It keeps no state but the data, so that every method is a pure function of a position.
+type validator struct{ data []byte }
+
+// space returns the position of the first byte at or behind i that is no white space.
+func (v *validator) space(i int) int {
+	for i < len(v.data) && (v.data[i] == ' ' || v.data[i] == '\t' || v.data[i] == '\r' || v.data[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// value checks the value that starts at i and returns the position behind it.
+func (v *validator) value(i, depth int) (int, error) {
+	if i >= len(v.data) {
+		return i, &LineError{ReasonNotJSON, i, "a value, but the line ends"}
+	}
+	switch c := v.data[i]; c {
+	case '"':
+		return v.string(i)
+	case '{':
+		return v.object(i, depth, nil)
+	case '[':
+		return v.array(i, depth)
+	case 't':
+		return v.literal(i, "true")
+	case 'f':
+		return v.literal(i, "false")
+	case 'n':
+		return v.literal(i, "null")
+	default:
+		if c == '-' || '0' <= c && c <= '9' {
+			return v.number(i)
+		}
+		return i, &LineError{ReasonNotJSON, i, "a value"}
+	}
+}
+
+// object checks the object that starts at i; with found, it notes the members that the keys are read from.
+func (v *validator) object(i, depth int, found *members) (int, error) {
+	if depth > MaxDepth {
+		return i, &LineError{ReasonTooDeep, i, "less nesting"}
+	}
+	i = v.space(i + 1)
+	if i < len(v.data) && v.data[i] == '}' {
+		return i + 1, nil
+	}
+	for {
+		if i >= len(v.data) || v.data[i] != '"' {
+			return i, &LineError{ReasonNotJSON, i, "a member name in quotes"}
+		}
+		name := span{start: i + 1}
+		end, err := v.string(i)
+		if err != nil {
+			return end, err
+		}
+		name.end = end - 1
+		i = v.space(end)
+		if i >= len(v.data) || v.data[i] != ':' {
+			return i, &LineError{ReasonNotJSON, i, "a colon behind the member name"}
+		}
+		value := span{start: v.space(i + 1)}
+		if value.end, err = v.value(value.start, depth+1); err != nil {
+			return value.end, err
+		}
+		if found != nil {
+			found.note(v.data, name, value)
+		}
+		i = v.space(value.end)
+		switch {
+		case i < len(v.data) && v.data[i] == ',':
+			i = v.space(i + 1)
+		case i < len(v.data) && v.data[i] == '}':
+			return i + 1, nil
+		default:
+			return i, &LineError{ReasonNotJSON, i, "a comma or a closing brace"}
+		}
+	}
+}
+
+func (v *validator) array(i, depth int) (int, error) {
+	if depth > MaxDepth {
+		return i, &LineError{ReasonTooDeep, i, "less nesting"}
+	}
+	i = v.space(i + 1)
+	if i < len(v.data) && v.data[i] == ']' {
+		return i + 1, nil
+	}
+	for {
+		end, err := v.value(i, depth+1)
+		if err != nil {
+			return end, err
+		}
+		i = v.space(end)
+		switch {
+		case i < len(v.data) && v.data[i] == ',':
+			i = v.space(i + 1)
+		case i < len(v.data) && v.data[i] == ']':
+			return i + 1, nil
+		default:
+			return i, &LineError{ReasonNotJSON, i, "a comma or a closing bracket"}
+		}
+	}
+}
+
+func (v *validator) literal(i int, word string) (int, error) {
+	if len(v.data)-i < len(word) || string(v.data[i:i+len(word)]) != word {
+		return i, &LineError{ReasonNotJSON, i, "a value"}
+	}
+	return i + len(word), nil
+}
+
+func (v *validator) number(i int) (int, error) {
+	if v.data[i] == '-' {
+		i++
+	}
+	switch {
+	case i < len(v.data) && v.data[i] == '0':
+		i++
+	default:
+		end := v.digits(i)
+		if end == i {
+			return i, &LineError{ReasonNotJSON, i, "a digit"}
+		}
+		i = end
+	}
+	if i < len(v.data) && v.data[i] == '.' {
+		end := v.digits(i + 1)
+		if end == i+1 {
+			return end, &LineError{ReasonNotJSON, end, "a digit behind the decimal point"}
+		}
+		i = end
+	}
+	if i < len(v.data) && (v.data[i] == 'e' || v.data[i] == 'E') {
+		i++
+		if i < len(v.data) && (v.data[i] == '+' || v.data[i] == '-') {
+			i++
+		}
+		end := v.digits(i)
+		if end == i {
+			return end, &LineError{ReasonNotJSON, end, "a digit in the exponent"}
+		}
+		i = end
+	}
+	return i, nil
+}
+
+func (v *validator) digits(i int) int {
+	for i < len(v.data) && '0' <= v.data[i] && v.data[i] <= '9' {
+		i++
+	}
+	return i
+}
+
+// string checks the string whose opening quote stands at i and returns the position behind its closing quote.
+func (v *validator) string(i int) (int, error) {
+	i++
+	for {
+		i = plainEnd(v.data, i)
+		if i >= len(v.data) {
+			return i, &LineError{ReasonNotJSON, i, "a closing quote, but the line ends"}
+		}
+		switch c := v.data[i]; {
+		case c == '"':
+			return i + 1, nil
+		case c == '\\':
+			end, err := v.escape(i)
+			if err != nil {
+				return end, err
+			}
+			i = end
+		case c < 0x20:
+			return i, &LineError{ReasonNotJSON, i, "control characters in strings to be escaped"}
+		default:
+			r, size := utf8.DecodeRune(v.data[i:])
+			if r == utf8.RuneError && size <= 1 {
+				return i, &LineError{ReasonInvalidUTF8, i, "UTF-8"}
+			}
+			i += size
+		}
+	}
+}
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// plainEnd returns the position of the first byte at or behind i that needs a closer look: a quote, a backslash, a
+// control character or a byte outside ASCII. It looks at eight bytes at a time: most of a resource is plain text.
+func plainEnd(data []byte, i int) int {
+	for i+8 <= len(data) {
+		word := binary.LittleEndian.Uint64(data[i:])
+		quote := word ^ (lowBits * '"')
+		backslash := word ^ (lowBits * '\\')
+		// The subtraction borrows into the high bit of each byte that is zero (or, for control characters, below 0x20).
+		special := ((quote-lowBits)&^quote | (backslash-lowBits)&^backslash | (word - lowBits*0x20) | word) & highBits
+		if special != 0 {
+			return i + bits.TrailingZeros64(special)/8
+		}
+		i += 8
+	}
+	for i < len(data) && data[i] >= 0x20 && data[i] < 0x80 && data[i] != '"' && data[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// escape checks the escape sequence whose backslash stands at i and returns the position behind it.
+func (v *validator) escape(i int) (int, error) {
+	if i+1 >= len(v.data) {
+		return i, &LineError{ReasonNotJSON, i, "an escape sequence, but the line ends"}
+	}
+	switch v.data[i+1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 2, nil
+	case 'u':
+	default:
+		return i, &LineError{ReasonNotJSON, i, "an escape sequence of JSON"}
+	}
+	r, ok := v.hex4(i + 2)
+	if !ok {
+		return i, &LineError{ReasonNotJSON, i, "four hexadecimal digits behind \\u"}
+	}
+	switch {
+	case r == 0:
+		return i, &LineError{ReasonNUL, i, "no \\u0000"}
+	case 0xdc00 <= r && r <= 0xdfff:
+		return i, &LineError{ReasonLoneSurrogate, i, "a high surrogate before a low one"}
+	case 0xd800 <= r && r <= 0xdbff:
+		low, ok := v.hex4(i + 8)
+		if !ok || v.data[i+6] != '\\' || v.data[i+7] != 'u' || low < 0xdc00 || low > 0xdfff {
+			return i, &LineError{ReasonLoneSurrogate, i, "a low surrogate behind a high one"}
+		}
+		return i + 12, nil
+	}
+	return i + 6, nil
+}
+
+func (v *validator) hex4(i int) (rune, bool) {
+	if i+4 > len(v.data) {
+		return 0, false
+	}
+	var r rune
+	for _, c := range v.data[i : i+4] {
+		switch {
+		case '0' <= c && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c && c <= 'f':
+			r = r<<4 | rune(c-'a'+10)
+		case 'A' <= c && c <= 'F':
+			r = r<<4 | rune(c-'A'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
+
+// The functions below walk JSON that the validator has already found well-formed.
+
+// stringAt returns the string at s, unescaped; false where s is empty or no string. Only a string with escapes is copied.
+func stringAt(data []byte, s span) ([]byte, bool) {
+	if s.end-s.start < 2 || data[s.start] != '"' {
+		return nil, false
+	}
+	raw := data[s.start+1 : s.end-1]
+	for _, c := range raw {
+		if c == '\\' {
+			var text string
+			if err := json.Unmarshal(data[s.start:s.end], &text); err != nil {
+				return nil, false
+			}
+			return []byte(text), true
+		}
+	}
+	return raw, true
+}
+
+// memberAt returns the value of the member of the object at s; the empty span where s is no object or has no such member.
+// Of a repeated member the last counts, as in jsonb.
+func memberAt(data []byte, s span, name string) span {
+	var found span
+	if s.end == 0 || data[s.start] != '{' {
+		return found
+	}
+	v := validator{data: data[:s.end]}
+	i := v.space(s.start + 1)
+	for i < s.end && data[i] == '"' {
+		nameEnd, err := v.string(i)
+		if err != nil {
+			return found
+		}
+		start := v.space(v.space(nameEnd) + 1)
+		end, err := v.value(start, 1)
+		if err != nil {
+			return found
+		}
+		if string(data[i+1:nameEnd-1]) == name {
+			found = span{start, end}
+		}
+		if i = v.space(end); i < s.end && data[i] == ',' {
+			i = v.space(i + 1)
+		}
+	}
+	return found
+}
+
+// eachElement calls yield for each element of the array at s, or once for s itself where it is no array, until yield
+// returns false.
+func eachElement(data []byte, s span, yield func(span) bool) {
+	if s.end == 0 {
+		return
+	}
+	if data[s.start] != '[' {
+		yield(s)
+		return
+	}
+	v := validator{data: data[:s.end]}
+	i := v.space(s.start + 1)
+	for i < s.end && data[i] != ']' {
+		end, err := v.value(i, 1)
+		if err != nil || !yield(span{i, end}) {
+			return
+		}
+		if i = v.space(end); i < s.end && data[i] == ',' {
+			i = v.space(i + 1)
+		}
+	}
+}
