@@ -1,0 +1,159 @@
+package payersim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Faults are the ways in which a simulated payer dawdles and fails. The zero value is a payer that works at once and tells
+// clients to poll every second. Counts are over the life of the server; a fault strikes after a request has been found
+// correct, so a wrong request is always told what is wrong with it.
+type Faults struct {
+	// ExportDuration is how long an export takes from its kick-off.
+	ExportDuration time.Duration `yaml:"export_duration"`
+	// RetryAfter is what a status answer tells the client to wait; the header has whole seconds, rounded up. Default 1s,
+	// negative: no header, and any pace of polling is accepted.
+	RetryAfter time.Duration `yaml:"retry_after"`
+	// PollTolerance is how much earlier than told a poll may come before it is answered 429. Default 50ms, negative: early polls
+	// are never refused.
+	PollTolerance time.Duration `yaml:"poll_tolerance"`
+
+	// TokenEndpointFailFirst answers the first N valid token requests with 503; their jti are used up all the same.
+	TokenEndpointFailFirst int `yaml:"token_endpoint_fail_first"`
+	// KickOffFailFirst answers the first N kick-offs with 503 and Retry-After.
+	KickOffFailFirst int `yaml:"kickoff_fail_first"`
+	// StatusFailFirst answers the first N status requests with 503 and Retry-After.
+	StatusFailFirst int `yaml:"status_fail_first"`
+	// FileFailFirst answers the first N file requests with 503 and Retry-After.
+	FileFailFirst int `yaml:"file_fail_first"`
+
+	// BytesPerSecond limits each file response, 0 does not.
+	BytesPerSecond int64 `yaml:"bytes_per_second"`
+	// CutFileAtByte breaks the connection after that many body bytes, once per file. 0 does not.
+	CutFileAtByte int64 `yaml:"cut_file_at_byte"`
+	// RevokeTokensAfter makes each token invalid after N requests, 0 does not.
+	RevokeTokensAfter int `yaml:"revoke_tokens_after"`
+	// BadLines are inserted into the output.
+	BadLines []BadLine `yaml:"bad_lines"`
+}
+
+// BadLine is a line that the payer's data do not hold and its output does.
+type BadLine struct {
+	// Type is the resource type whose output is spoilt.
+	Type string `yaml:"type"`
+	// AfterLine is the number of the type's good lines that come before it in an export, over all its files. An export with fewer
+	// lines does not show it.
+	AfterLine int `yaml:"after_line"`
+	// Raw is the line, without newline.
+	Raw string `yaml:"raw"`
+}
+
+const (
+	defaultRetryAfter    = time.Second
+	defaultPollTolerance = 50 * time.Millisecond
+)
+
+// LoadFaults reads a fault file: YAML with the keys of [Faults]; an unknown key, a wrong type or a second document is an error.
+func LoadFaults(path string) (Faults, error) {
+	var f Faults
+	text, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	if err != nil {
+		return f, fmt.Errorf("read fault file: %w", err)
+	}
+	if err := yaml.Load(text, &f, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+		return f, fmt.Errorf("fault file %s: %w", path, err)
+	}
+	if err := f.check(); err != nil {
+		return f, fmt.Errorf("fault file %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f Faults) check() error {
+	var errs []error
+	for name, n := range map[string]int64{
+		"export_duration":           int64(f.ExportDuration),
+		"token_endpoint_fail_first": int64(f.TokenEndpointFailFirst),
+		"kickoff_fail_first":        int64(f.KickOffFailFirst),
+		"status_fail_first":         int64(f.StatusFailFirst),
+		"file_fail_first":           int64(f.FileFailFirst),
+		"bytes_per_second":          f.BytesPerSecond,
+		"cut_file_at_byte":          f.CutFileAtByte,
+		"revoke_tokens_after":       int64(f.RevokeTokensAfter),
+	} {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("payersim: fault %s must not be negative", name))
+		}
+	}
+	for i, bad := range f.BadLines {
+		if bad.Type == "" || bad.AfterLine < 0 {
+			errs = append(errs, fmt.Errorf("payersim: fault bad_lines[%d] needs a type, and an after_line from 0 on", i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f Faults) retryAfter() time.Duration {
+	switch {
+	case f.RetryAfter < 0:
+		return 0
+	case f.RetryAfter == 0:
+		return defaultRetryAfter
+	}
+	return f.RetryAfter
+}
+
+// tooEarly tells whether a poll at now breaks the promise not to come before next.
+func (f Faults) tooEarly(now, next time.Time) bool {
+	if f.PollTolerance < 0 {
+		return false
+	}
+	tolerance := f.PollTolerance
+	if tolerance == 0 {
+		tolerance = defaultPollTolerance
+	}
+	return now.Before(next.Add(-tolerance))
+}
+
+// badLines are the lines to insert into a piece: those that come after its first line at the earliest, or before it in the
+// first piece.
+func (f Faults) badLines(p piece) []BadLine {
+	var in []BadLine
+	for _, bad := range f.BadLines {
+		if bad.Type != p.resourceType || bad.AfterLine > p.first+p.lines {
+			continue
+		}
+		if bad.AfterLine > p.first || p.first == 0 {
+			in = append(in, bad)
+		}
+	}
+	return in
+}
+
+// ledger counts which faults have struck.
+type ledger struct {
+	mu     sync.Mutex
+	counts map[string]int
+}
+
+// strike tells whether the fault has its turn, and takes it. key is what is counted: a fault's name, or that with a file's.
+func (l *ledger) strike(key string, times int) bool {
+	if times == 0 {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.counts[key] >= times {
+		return false
+	}
+	if l.counts == nil {
+		l.counts = map[string]int{}
+	}
+	l.counts[key]++
+	return true
+}

@@ -1,0 +1,137 @@
+package payersim
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// manifestEntry and manifest are the body of a complete status. Bulk Data 3.0, Output Manifest.
+type manifestEntry struct {
+	Type  string `json:"type"`
+	URL   string `json:"url"`
+	Count int    `json:"count"`
+}
+
+type manifest struct {
+	TransactionTime     string          `json:"transactionTime"`
+	Request             string          `json:"request"`
+	RequiresAccessToken bool            `json:"requiresAccessToken"`
+	Output              []manifestEntry `json:"output"`
+	Deleted             []manifestEntry `json:"deleted,omitempty"`
+	Error               []manifestEntry `json:"error"`
+}
+
+// serveStatus answers polls and the DELETE that ends a job. Bulk Data 3.0, Status Request and Delete Request.
+func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
+	t, ok := s.authorize(w, r)
+	if !ok {
+		return
+	}
+	switch r.Method {
+	case http.MethodGet:
+		s.poll(w, r, t)
+	case http.MethodDelete:
+		s.deleteJob(w, r, t)
+	default:
+		s.methodNotAllowed(w, r, "GET, DELETE")
+	}
+}
+
+// findJob returns the job of the request's path, if it is the client's own; otherwise it answers and returns nil. An empty clientID
+// stands for the holder of the URL.
+func (s *Server) findJob(w http.ResponseWriter, r *http.Request, clientID string) *job {
+	s.mu.Lock()
+	j := s.jobs[r.PathValue("job")]
+	s.mu.Unlock()
+	if j == nil || clientID != "" && j.client != clientID {
+		s.refuse(w, r, refusal{status: http.StatusNotFound, code: "not-found", text: "there is no such export"})
+		return nil
+	}
+	if s.now().After(j.expires()) {
+		s.refuse(w, r, refusal{status: http.StatusGone, code: "deleted", text: "this export has expired"})
+		return nil
+	}
+	return j
+}
+
+func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
+	s.count.polls.Add(1)
+	j := s.findJob(w, r, t.client)
+	if j == nil {
+		return
+	}
+	if accept := r.Header.Get("Accept"); accept != "" && !accepts(accept, "application/json") && !accepts(accept, "application/fhir+json") {
+		s.refuse(w, r, refusal{status: http.StatusNotAcceptable, code: "not-supported", text: "the status is application/json"})
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	now := s.now()
+	if s.opts.Faults.tooEarly(now, j.nextPoll) {
+		s.count.earlyPolls.Add(1)
+		s.refuse(w, r, refusal{
+			status: http.StatusTooManyRequests, code: "throttled", text: "this poll came earlier than Retry-After allows",
+			retryAfter: j.nextPoll.Sub(now),
+		})
+		return
+	}
+	if s.strike("status_fail_first", s.opts.Faults.StatusFailFirst) {
+		s.refuse(w, r, s.unavailable())
+		return
+	}
+	if now.Before(j.ready) {
+		s.inProgress(w, j)
+		return
+	}
+	j.nextPoll = j.ready
+	if err := j.plan(context.WithoutCancel(r.Context()), s.source, &s.opts); err != nil {
+		s.refuse(w, r, refusal{status: http.StatusInternalServerError, code: "exception", text: err.Error()})
+		return
+	}
+	w.Header().Set("Expires", j.expires().UTC().Format(http.TimeFormat))
+	files := s.origin(r) + filePath + j.id + "/"
+	writeJSON(w, http.StatusOK, "application/json", manifest{
+		TransactionTime:     j.transactionTime.Format(instantLayout),
+		Request:             j.request,
+		RequiresAccessToken: !s.opts.PublicFiles,
+		Output:              entries(j.output, files),
+		Deleted:             entries(j.deleted, files),
+		Error:               entries(j.problems, files),
+	})
+}
+
+func entries(list []*outputFile, base string) []manifestEntry {
+	out := make([]manifestEntry, len(list))
+	for i, f := range list {
+		out[i] = manifestEntry{Type: f.resourceType, URL: base + f.name, Count: f.count}
+	}
+	return out
+}
+
+// progressForms are spellings of X-Progress that servers are known to send: no format is promised (POLL-3).
+var progressForms = []string{"%d%%", "%d%% complete", "RUNNING: %d.00%%", "In Progress (%d%%)"}
+
+func (s *Server) inProgress(w http.ResponseWriter, j *job) {
+	now := s.now()
+	percent := 100 * now.Sub(j.transactionTime) / max(1, j.ready.Sub(j.transactionTime))
+	w.Header().Set("X-Progress", fmt.Sprintf(progressForms[j.polls%len(progressForms)], min(99, max(0, percent))))
+	j.polls++
+	if wait := s.opts.Faults.retryAfter(); wait > 0 {
+		w.Header().Set("Retry-After", wholeSeconds(wait))
+		j.nextPoll = now.Add(wait)
+	}
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request, t token) {
+	j := s.findJob(w, r, t.client)
+	if j == nil {
+		return
+	}
+	s.mu.Lock()
+	delete(s.jobs, j.id)
+	s.mu.Unlock()
+	s.count.deletes.Add(1)
+	w.WriteHeader(http.StatusAccepted)
+}
