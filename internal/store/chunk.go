@@ -1,0 +1,245 @@
+package store
+
+import (
+	"crypto/sha256"
+	"errors"
+	"hash"
+	"strconv"
+	"time"
+
+	"ingestd/internal/fhir"
+)
+
+// digestBytes is the length of the digest that tells unchanged resources apart.
+const digestBytes = 16
+
+// maxQuarantinedBytes is how much of a quarantined line is kept; the quarantine says how long the line was.
+const maxQuarantinedBytes = 1 << 20
+
+// Line is one line of a file, as the reader of the file splits it.
+type Line struct {
+	Bytes   []byte // without its line end; valid until the next line is asked for; nil where TooLong
+	Number  int64  // from 1, blank lines counted
+	End     int64  // decompressed bytes of the file up to and with this line
+	TooLong bool   // longer than limits.max_line: not kept
+	Length  int64  // bytes of the line, without its line end
+	Head    []byte // the beginning of a line that is too long
+	Digest  []byte // SHA-256 of a line that is too long
+}
+
+// chunk is what is staged, and committed, at once: rows, or entries of deleted and error files, and the checkpoint that
+// holds when they are in. Its memory is reused from chunk to chunk.
+type chunk struct {
+	arena       []byte // the lines; rows are views of it
+	rows        []row
+	deletions   []deletion
+	outcomes    []outcome
+	quarantined []quarantined
+
+	// The checkpoint behind the last line.
+	lineNumber   int64
+	lines        int64 // of this chunk alone, without blank ones
+	outcomeLines int64 // of them, OperationOutcomes
+	bytes        int64
+	prefixDigest []byte
+}
+
+// row is a resource on its way to a staging table.
+type row struct {
+	resourceType string
+	id           []byte
+	versionID    []byte // nil: null
+	lastUpdated  time.Time
+	patientID    []byte // nil: null
+	resource     []byte
+	digest       [digestBytes]byte
+	line         int64
+	offset       int64 // of the line's end in the file
+	unchanged    bool  // stands in the published table already, with the same digest
+}
+
+type deletion struct{ resourceType, id string }
+
+type outcome struct {
+	line  int64
+	issue fhir.Issue
+}
+
+// quarantined is a line that cannot be loaded, or the part of it that cannot.
+type quarantined struct {
+	line, offset             int64
+	reason                   fhir.Reason
+	detail                   string
+	resourceType, resourceID string
+	raw                      []byte
+	rawBytes                 int64
+}
+
+// reset empties the chunk for its next use; memory that one huge line took is let go.
+func (c *chunk) reset(size int) {
+	if cap(c.arena) > 2*size {
+		c.arena = make([]byte, 0, size)
+	}
+	c.arena = c.arena[:0]
+	clear(c.rows)
+	c.rows = c.rows[:0]
+	clear(c.quarantined)
+	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
+	c.lines, c.outcomeLines = 0, 0
+}
+
+// full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
+// because small lines weigh more by their keys.
+func (c *chunk) full(n, size int) bool {
+	entries := len(c.rows) + len(c.deletions) + len(c.outcomes) + len(c.quarantined)
+	return entries > 0 && (len(c.arena)+n > size || entries >= size/256)
+}
+
+// chunker turns the lines of one file into chunks.
+type chunker struct {
+	kind         FileKind
+	resourceType string // that the manifest gave the file; "" where its lines may be of any type
+	prefix       hash.Hash
+	types        map[string]string // interned names of resource types
+}
+
+func newChunker(f File) *chunker {
+	return &chunker{kind: f.Kind, resourceType: f.ResourceType, prefix: sha256.New(), types: make(map[string]string)}
+}
+
+// digest returns the SHA-256 of a line and adds it to the digest of the file's prefix.
+func (k *chunker) digest(line Line) [sha256.Size]byte {
+	var sum [sha256.Size]byte
+	if line.TooLong {
+		copy(sum[:], line.Digest)
+	} else {
+		sum = sha256.Sum256(line.Bytes)
+	}
+	k.prefix.Write(sum[:]) // a hash never fails
+	return sum
+}
+
+// add puts a line into the chunk: as rows, or into the quarantine.
+func (k *chunker) add(c *chunk, line Line) {
+	digest := k.digest(line)
+	c.lines++
+	if line.TooLong {
+		c.quarantined = append(c.quarantined, quarantined{
+			line: line.Number, offset: line.End, reason: fhir.ReasonTooLong, detail: "longer than limits.max_line",
+			raw: append([]byte(nil), line.Head...), rawBytes: line.Length,
+		})
+		return
+	}
+	switch k.kind {
+	case FileOutput:
+		k.addResource(c, line, digest)
+	case FileDeleted:
+		k.addDeletions(c, line)
+	case FileError:
+		k.addOutcome(c, line)
+	}
+}
+
+func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
+	start := len(c.arena)
+	c.arena = append(c.arena, line.Bytes...)
+	text := c.arena[start:len(c.arena):len(c.arena)]
+	keys, err := fhir.Scan(text)
+	resourceType := k.intern(keys.ResourceType)
+	// A server reports trouble within its output too (Bulk Data 3.0, Output File Organization); an outcome need have no id.
+	if resourceType == "OperationOutcome" {
+		c.arena = c.arena[:start]
+		k.addOutcome(c, line)
+		return
+	}
+	if err == nil {
+		err = k.checkType(resourceType)
+	}
+	if err != nil {
+		c.arena = c.arena[:start]
+		c.quarantine(line, err, resourceType, string(keys.ID))
+		return
+	}
+	r := row{
+		resourceType: resourceType, id: keys.ID, versionID: keys.VersionID, lastUpdated: keys.LastUpdated,
+		patientID: keys.PatientID, resource: text, line: line.Number, offset: line.End,
+	}
+	copy(r.digest[:], digest[:])
+	c.rows = append(c.rows, r)
+}
+
+func (k *chunker) checkType(resourceType string) error {
+	if !fhir.KnownType(resourceType) {
+		return &fhir.LineError{Reason: fhir.ReasonUnknownType, Want: "a resource type of FHIR R4, R4B or R5"}
+	}
+	if k.resourceType != "" && resourceType != k.resourceType {
+		return &fhir.LineError{Reason: ReasonTypeMismatch, Want: k.resourceType + ", the type that the manifest gives this file"}
+	}
+	return nil
+}
+
+// ReasonTypeMismatch says that a resource stands in a file of another type.
+const ReasonTypeMismatch fhir.Reason = "type_mismatch"
+
+func (k *chunker) addDeletions(c *chunk, line Line) {
+	refs, bad, err := fhir.ParseDeleted(line.Bytes)
+	if err != nil {
+		c.quarantine(line, err, "Bundle", "")
+		return
+	}
+	for _, ref := range refs {
+		c.deletions = append(c.deletions, deletion{ref.Type, ref.ID})
+	}
+	if len(bad) > 0 {
+		c.quarantine(line, &fhir.LineError{
+			Reason: fhir.ReasonMalformedEntry,
+			Want:   "entries with request.method DELETE and request.url Type/id (" + strconv.Itoa(len(bad)) + " were not)",
+		}, "Bundle", "")
+	}
+}
+
+func (k *chunker) addOutcome(c *chunk, line Line) {
+	parsed, ok := fhir.ParseOutcome(line.Bytes)
+	if !ok {
+		c.quarantine(line, &fhir.LineError{Reason: fhir.ReasonNotJSON, Want: "an OperationOutcome"}, "", "")
+		return
+	}
+	c.outcomeLines++
+	for _, issue := range parsed.Issues {
+		c.outcomes = append(c.outcomes, outcome{line.Number, issue})
+	}
+}
+
+// quarantine keeps a line that cannot be loaded.
+func (c *chunk) quarantine(line Line, err error, resourceType, resourceID string) {
+	q := quarantined{
+		line: line.Number, offset: line.End, reason: fhir.ReasonNotJSON, detail: err.Error(),
+		resourceType: clip(resourceType, 64), resourceID: clip(resourceID, fhir.MaxIDBytes),
+		raw: append([]byte(nil), line.Bytes[:min(len(line.Bytes), maxQuarantinedBytes)]...), rawBytes: int64(len(line.Bytes)),
+	}
+	var lineError *fhir.LineError
+	if errors.As(err, &lineError) {
+		q.reason = lineError.Reason
+	}
+	c.quarantined = append(c.quarantined, q)
+}
+
+// intern returns a type's name without allocating it for each line.
+func (k *chunker) intern(name []byte) string {
+	if s, ok := k.types[string(name)]; ok {
+		return s
+	}
+	s := string(name)
+	if len(k.types) < 1000 && len(s) < 100 { // a hostile file must not fill the memory with names
+		k.types[s] = s
+	}
+	return s
+}
+
+// clip makes text that a payer sent fit for a text column: short, and free of what UTF-8 text in Postgres cannot hold.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return cleanText(s)
+}

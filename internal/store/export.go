@@ -1,0 +1,325 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// State is where an export stands.
+type State string
+
+// The states of an export, in the order in which a good one passes them.
+const (
+	StateStarting   State = "starting"   // to be kicked off
+	StatePolling    State = "polling"    // the payer is at work
+	StateLoading    State = "loading"    // files are copied to staging
+	StatePublishing State = "publishing" // all files are staged
+	StateHeld       State = "held"       // staged, but an operator has to release or reject it
+	StatePublished  State = "published"
+	StateFailed     State = "failed"
+	StateCanceled   State = "canceled"
+)
+
+// Active reports whether an export in this state keeps another one of its payer from starting.
+func (s State) Active() bool {
+	switch s {
+	case StateStarting, StatePolling, StateLoading, StatePublishing, StateHeld:
+		return true
+	case StatePublished, StateFailed, StateCanceled:
+	}
+	return false
+}
+
+// Kind says whether an export asked for all data or for what changed.
+type Kind string
+
+// The kinds of an export.
+const (
+	KindFull        Kind = "full"
+	KindIncremental Kind = "incremental"
+)
+
+// Trigger says what started an export.
+type Trigger string
+
+// The triggers of an export.
+const (
+	TriggerSchedule Trigger = "schedule"
+	TriggerManual   Trigger = "manual"
+)
+
+// Ledger accounts for every line of an export's output files: Lines equals Inserted + Updated + Unchanged + Superseded +
+// Quarantined, or the export is not published.
+type Ledger struct {
+	Lines       int64
+	Bytes       int64 // decompressed
+	WireBytes   int64 // as transferred
+	Inserted    int64
+	Updated     int64
+	Unchanged   int64
+	Superseded  int64 // an older version, or an earlier line, of a resource that the export holds again
+	Deleted     int64 // rows removed because a deleted file named them
+	Ghosts      int64 // rows removed because a full export no longer held them
+	Quarantined int64
+}
+
+// Export is one row of ingest.export.
+type Export struct {
+	ID            int64
+	Payer         string
+	State         State
+	Kind          Kind
+	Trigger       Trigger
+	DueAt         time.Time // zero for a run by hand
+	Queue         string
+	Series        string
+	Types         []string
+	Since         string
+	RemovesGhosts bool
+	Released      bool // an operator released it: the ghost guard has been overruled
+
+	StatusURL       string
+	KickOffDate     time.Time
+	Progress        string
+	ProgressPercent float64 // -1 where unknown
+	Polls           int
+	Restarts        int
+	TransactionTime string
+	TransactionAt   time.Time
+
+	CreatedAt   time.Time
+	KickedOffAt time.Time
+	ManifestAt  time.Time
+	LoadedAt    time.Time
+	FinishedAt  time.Time
+
+	ErrorCode string
+	Error     string // may hold what the payer said, hence PHI: for operators, never for logs
+	Hint      string
+
+	Ledger
+}
+
+const exportColumns = `
+	id, payer, state, kind, trigger, due_at, queue, series, types, since, removes_ghosts, released_by <> '',
+	status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, transaction_time, transaction_at,
+	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, error_code, error, hint,
+	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
+
+func scanExport(row pgx.CollectableRow) (Export, error) {
+	var e Export
+	var due, date, transaction, kickedOff, manifest, loaded, finished *time.Time
+	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
+		&e.RemovesGhosts, &e.Released,
+		&e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.TransactionTime, &transaction,
+		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &e.ErrorCode, &e.Error, &e.Hint,
+		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
+		&e.Quarantined)
+	if err != nil {
+		return e, err
+	}
+	e.DueAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(date), orZero(transaction)
+	e.KickedOffAt, e.ManifestAt, e.LoadedAt, e.FinishedAt = orZero(kickedOff), orZero(manifest), orZero(loaded), orZero(finished)
+	return e, nil
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func orNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// NewExport is what is known of an export before its kick-off.
+type NewExport struct {
+	Payer         string
+	Kind          Kind
+	Trigger       Trigger
+	DueAt         time.Time
+	Queue         string
+	Series        string
+	Types         []string
+	Since         string
+	RemovesGhosts bool
+}
+
+// ErrExportRunning says that the payer has an export that is not finished.
+var ErrExportRunning = errors.New("another export of this payer is not finished")
+
+// ErrNoExport says that there is no export of that number.
+var ErrNoExport = errors.New("no such export")
+
+// errStale says that the row was not in the state that the change begins at: somebody else was faster, and the caller,
+// which may be a duplicate of a job, has nothing left to do.
+var errStale = errors.New("the export is in another state")
+
+// IsStale reports whether err says that a change came too late, because another job had already made it.
+func IsStale(err error) bool { return errors.Is(err, errStale) }
+
+// CreateExportTx records a new export. ErrExportRunning says that the payer has one that is not finished.
+func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int64, error) {
+	if n.Types == nil {
+		n.Types = []string{}
+	}
+	var id int64
+	err := tx.QueryRow(ctx, `
+		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
+		RETURNING id`,
+		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, ErrExportRunning
+	}
+	if err != nil {
+		return 0, fmt.Errorf("record an export of %s: %w", n.Payer, err)
+	}
+	return id, nil
+}
+
+// Export returns the export of that number; ErrNoExport where there is none.
+func (s *Store) Export(ctx context.Context, id int64) (Export, error) {
+	return exportRow(ctx, s.pool, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, id)
+}
+
+func exportRow(ctx context.Context, db querier, sql string, args ...any) (Export, error) {
+	rows, err := db.Query(ctx, sql, args...)
+	if err != nil {
+		return Export{}, fmt.Errorf("read an export: %w", err)
+	}
+	e, err := pgx.CollectExactlyOneRow(rows, scanExport)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Export{}, ErrNoExport
+	}
+	if err != nil {
+		return Export{}, fmt.Errorf("read an export: %w", err)
+	}
+	return e, nil
+}
+
+// lockRow reads an export and keeps others from changing it until the transaction ends.
+func lockRow(ctx context.Context, tx pgx.Tx, id int64) (Export, error) {
+	return exportRow(ctx, tx, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1 FOR UPDATE`, id)
+}
+
+// Exports lists the newest exports first: of one payer, or of all where payer is empty.
+func (s *Store) Exports(ctx context.Context, payer string, limit int) ([]Export, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+exportColumns+` FROM ingest.export
+		WHERE $1 = '' OR payer = $1 ORDER BY id DESC LIMIT $2`, payer, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list the exports: %w", err)
+	}
+	exports, err := pgx.CollectRows(rows, scanExport)
+	if err != nil {
+		return nil, fmt.Errorf("list the exports: %w", err)
+	}
+	return exports, nil
+}
+
+// KickedOffTx stores where the status of an accepted export is asked for: starting → polling.
+func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, statusURL string, date time.Time) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'polling', status_url = $2, kick_off_date = $3, kicked_off_at = now(), job_due_at = now(), polls = 0,
+			progress = '', progress_percent = NULL
+		WHERE id = $1 AND state = 'starting'`, id, statusURL, orNull(date))
+}
+
+// NotePoll stores what the payer said of an export that is not complete, and when it will be asked again.
+func (s *Store) NotePoll(ctx context.Context, id int64, progress string, percent float64, next time.Time) error {
+	var known *float64
+	if percent >= 0 {
+		known = &percent
+	}
+	return change(ctx, s.pool, `
+		UPDATE ingest.export SET polls = polls + 1, progress = $2, progress_percent = $3, job_due_at = $4
+		WHERE id = $1 AND state = 'polling'`, id, progress, known, next)
+}
+
+// NoteJobDue stores when the next job of an export is due, so that the reaper does not take its waiting for its end.
+func (s *Store) NoteJobDue(ctx context.Context, id int64, due time.Time) error {
+	return change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = $2 WHERE id = $1`, id, due)
+}
+
+// RestartTx makes an export that the payer has lost start again: polling or loading → starting. What was staged of it is
+// void, because a new job's files need not be the same.
+func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64) error {
+	err := change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'starting', status_url = '', restarts = restarts + 1, job_due_at = now(), progress = '',
+			progress_percent = NULL, manifest_at = NULL
+		WHERE id = $1 AND state IN ('polling', 'loading')`, id)
+	if err != nil {
+		return err
+	}
+	for _, sql := range []string{
+		`DELETE FROM ingest.export_file WHERE export_id = $1`,
+		`DELETE FROM ingest.export_type WHERE export_id = $1`,
+		`DELETE FROM ingest.quarantine WHERE export_id = $1`,
+		`DELETE FROM ingest.outcome WHERE export_id = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, id); err != nil {
+			return fmt.Errorf("void what was staged: %w", err)
+		}
+	}
+	return nil
+}
+
+// Failure is why an export ended without being published.
+type Failure struct {
+	Code string // stable; the heading of a runbook
+	Text string // for operators; may hold what the payer said
+	Hint string // what to do about it
+}
+
+// FailTx ends an export that is not finished: its data stays as it was, its watermark does not move.
+func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, f Failure) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'failed', error_code = $2, error = $3, hint = $4, finished_at = now()
+		WHERE id = $1 AND state IN ('starting', 'polling', 'loading', 'publishing')`, id, f.Code, f.Text, f.Hint)
+}
+
+// CancelTx ends an export by an operator's decision, also one that is held.
+func (s *Store) CancelTx(ctx context.Context, tx pgx.Tx, id int64, reason string) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'canceled', error_code = 'canceled', error = $2, hint = '', finished_at = now()
+		WHERE id = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held')`, id, reason)
+}
+
+// ReleaseTx lets a held export be published as it is: held → publishing.
+func (s *Store) ReleaseTx(ctx context.Context, tx pgx.Tx, id int64, by string) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'publishing', released_by = $2, error_code = '', error = '', hint = '', job_due_at = now()
+		WHERE id = $1 AND state = 'held'`, id, by)
+}
+
+// CleanedUp records that the payer was told and the staging tables are gone.
+func (s *Store) CleanedUp(ctx context.Context, id int64) error {
+	return change(ctx, s.pool, `UPDATE ingest.export SET cleaned_up_at = now() WHERE id = $1`, id)
+}
+
+// change runs an UPDATE that must meet exactly one row; no row means that the state was another one.
+func change(ctx context.Context, db execer, sql string, args ...any) error {
+	tag, err := db.Exec(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("change an export: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return errStale
+	}
+	return nil
+}

@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// FileKind says what the lines of a file are.
+type FileKind string
+
+// The kinds of file that a manifest lists.
+const (
+	FileOutput  FileKind = "output"  // resources
+	FileDeleted FileKind = "deleted" // Bundles of deletions
+	FileError   FileKind = "error"   // OperationOutcomes
+)
+
+// File is one row of ingest.export_file: a file of a manifest and the checkpoint up to which it is staged.
+type File struct {
+	ExportID      int64
+	Ordinal       int
+	Kind          FileKind
+	ResourceType  string // as the manifest says; empty where it does not
+	URL           string // may carry a signature: never printed
+	RequiresToken bool
+	ExpectedCount int64 // of lines, by the manifest; -1 where it says none
+	State         string
+
+	// The checkpoint.
+	LineNumber   int64 // number of the last staged line, counting from 1 and with blank lines
+	Lines        int64 // without blank lines
+	Bytes        int64 // decompressed
+	WireBytes    int64 // as transferred, over all downloads
+	PrefixDigest []byte
+	Staged       int64
+	Unchanged    int64
+	Deletions    int64
+	Quarantined  int64
+	Outcomes     int64 // lines that were OperationOutcomes
+	Chunks       int
+	Downloads    int
+}
+
+const fileColumns = `
+	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), state,
+	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, chunks,
+	downloads`
+
+func scanFile(row pgx.CollectableRow) (File, error) {
+	var f File
+	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.State,
+		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
+		&f.Quarantined, &f.Outcomes, &f.Chunks, &f.Downloads)
+	return f, err
+}
+
+// Manifest is what the store keeps of a complete manifest.
+type Manifest struct {
+	TransactionTime string
+	TransactionAt   time.Time
+	ExpiresAt       time.Time
+	Files           []ManifestFile
+}
+
+// ManifestFile is a file that a manifest lists.
+type ManifestFile struct {
+	Kind          FileKind
+	ResourceType  string
+	URL           string
+	RequiresToken bool
+	ExpectedCount int64 // -1 where the manifest says none
+}
+
+// ManifestTx records the files of a complete export: polling → loading, or → publishing where there is no file. It returns
+// the ordinals of the first files to load, at most downloads of them; each file that is loaded then brings the next, so
+// that a payer never has more than downloads files in work, over all instances.
+func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, m Manifest, downloads int) ([]int, error) {
+	state := StateLoading
+	if len(m.Files) == 0 {
+		state = StatePublishing
+	}
+	err := change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = $2, transaction_time = $3, transaction_at = $4, expires_at = $5, manifest_at = now(), job_due_at = now(),
+			progress = '', progress_percent = NULL
+		WHERE id = $1 AND state = 'polling'`,
+		id, state, m.TransactionTime, orNull(m.TransactionAt), orNull(m.ExpiresAt))
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"ingest", "export_file"},
+		[]string{"export_id", "ordinal", "kind", "resource_type", "url", "requires_token", "expected_count"},
+		pgx.CopyFromSlice(len(m.Files), func(i int) ([]any, error) {
+			f := m.Files[i]
+			var count *int64
+			if f.ExpectedCount >= 0 {
+				count = &f.ExpectedCount
+			}
+			return []any{id, i, string(f.Kind), f.ResourceType, f.URL, f.RequiresToken, count}, nil
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("record the files of the manifest: %w", err)
+	}
+	var first []int
+	for range downloads {
+		ordinal, ok, err := nextFile(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			break
+		}
+		first = append(first, ordinal)
+	}
+	return first, nil
+}
+
+// nextFile marks the next file of an export as queued.
+func nextFile(ctx context.Context, tx pgx.Tx, id int64) (int, bool, error) {
+	var ordinal int
+	err := tx.QueryRow(ctx, `
+		UPDATE ingest.export_file SET state = 'queued', job_due_at = now()
+		WHERE export_id = $1 AND ordinal = (
+			SELECT ordinal FROM ingest.export_file WHERE export_id = $1 AND state = 'pending'
+			ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED)
+		RETURNING ordinal`, id).Scan(&ordinal)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, false, nil
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("queue the next file: %w", err)
+	}
+	return ordinal, true, nil
+}
+
+// File returns one file of an export.
+func (s *Store) File(ctx context.Context, exportID int64, ordinal int) (File, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+fileColumns+` FROM ingest.export_file WHERE export_id = $1 AND ordinal = $2`,
+		exportID, ordinal)
+	if err != nil {
+		return File{}, fmt.Errorf("read a file: %w", err)
+	}
+	f, err := pgx.CollectExactlyOneRow(rows, scanFile)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return File{}, errStale // the export started again, and its files with it
+	}
+	if err != nil {
+		return File{}, fmt.Errorf("read a file: %w", err)
+	}
+	return f, nil
+}
+
+// Files returns all files of an export in the manifest's order.
+func (s *Store) Files(ctx context.Context, exportID int64) ([]File, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+fileColumns+` FROM ingest.export_file WHERE export_id = $1 ORDER BY ordinal`, exportID)
+	if err != nil {
+		return nil, fmt.Errorf("read the files: %w", err)
+	}
+	files, err := pgx.CollectRows(rows, scanFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the files: %w", err)
+	}
+	return files, nil
+}
+
+// NoteDownload counts a request for a file, before it is made, and puts off the reaper.
+func (s *Store) NoteDownload(ctx context.Context, exportID int64, ordinal int) error {
+	return change(ctx, s.pool, `UPDATE ingest.export_file SET downloads = downloads + 1, job_due_at = now()
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal)
+}
+
+// NoteFileDue stores when the job of a file will go on, after a failure or a pause.
+func (s *Store) NoteFileDue(ctx context.Context, exportID int64, ordinal int, due time.Time) error {
+	return change(ctx, s.pool, `UPDATE ingest.export_file SET job_due_at = $3
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, due)
+}
+
+// RenewURLsTx stores the URLs of a manifest that was asked for again because links had expired. The manifest must list
+// the same files (kind, type, count) in the same order: otherwise it is another export, and false is returned.
+func (s *Store) RenewURLsTx(ctx context.Context, tx pgx.Tx, exportID int64, m Manifest) (bool, error) {
+	e, err := lockRow(ctx, tx, exportID)
+	if err != nil {
+		return false, err
+	}
+	if e.State != StateLoading {
+		return false, errStale
+	}
+	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM ingest.export_file WHERE export_id = $1 ORDER BY ordinal`, exportID)
+	if err != nil {
+		return false, fmt.Errorf("read the files: %w", err)
+	}
+	files, err := pgx.CollectRows(rows, scanFile)
+	if err != nil {
+		return false, fmt.Errorf("read the files: %w", err)
+	}
+	if len(files) != len(m.Files) || e.TransactionTime != m.TransactionTime {
+		return false, nil
+	}
+	for i, f := range files {
+		renewed := m.Files[i]
+		if f.Kind != renewed.Kind || f.ResourceType != renewed.ResourceType || f.ExpectedCount != renewed.ExpectedCount {
+			return false, nil
+		}
+		_, err := tx.Exec(ctx, `UPDATE ingest.export_file SET url = $3, requires_token = $4
+			WHERE export_id = $1 AND ordinal = $2 AND state <> 'loaded'`, exportID, f.Ordinal, renewed.URL, renewed.RequiresToken)
+		if err != nil {
+			return false, fmt.Errorf("renew the URL of a file: %w", err)
+		}
+	}
+	return true, nil
+}
+
+// Next is what follows when a file is loaded.
+type Next struct {
+	// File is the ordinal of the next file to load, -1 where none waits.
+	File int
+	// Publish is set once, by the file that was the last.
+	Publish bool
+}
+
+// FileLoadedTx marks a file as loaded and says what follows: the next file, or the publish of the whole export, whose
+// state then turns from loading to publishing.
+func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, exportID int64, ordinal int) (Next, error) {
+	next := Next{File: -1}
+	// The export's row is locked, so that of two last files exactly one sees the other as loaded.
+	e, err := lockRow(ctx, tx, exportID)
+	if err != nil {
+		return next, err
+	}
+	if e.State != StateLoading {
+		return next, errStale
+	}
+	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal)
+	if err != nil {
+		return next, err
+	}
+	file, ok, err := nextFile(ctx, tx, exportID)
+	if err != nil {
+		return next, err
+	}
+	if ok {
+		next.File = file
+		return next, nil
+	}
+	err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND state <> 'loaded')`,
+		exportID).Scan(&next.Publish)
+	if err != nil {
+		return next, fmt.Errorf("look for files that are not loaded: %w", err)
+	}
+	if !next.Publish {
+		return next, nil
+	}
+	return next, change(ctx, tx, `UPDATE ingest.export SET state = 'publishing', loaded_at = now(), job_due_at = now()
+		WHERE id = $1 AND state = 'loading'`, exportID)
+}

@@ -1,0 +1,534 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
+
+	"ingestd/internal/fhir"
+)
+
+// LineSource is a file of an export as a stream of lines. Next returns io.EOF only where the file is complete.
+type LineSource interface {
+	Next() (Line, error)
+	Close() error
+}
+
+// LoadOptions are what the loading of a file needs beside the file.
+type LoadOptions struct {
+	// Open requests the file from its beginning. Its context ends when the load does.
+	Open func(ctx context.Context) (LineSource, error)
+	// ChunkBytes is how many bytes of lines are staged at once; 4 MiB if 0. Two chunks are in memory: while one is
+	// copied, the next is read.
+	ChunkBytes int
+	// Stop ends the load at the next checkpoint when it is closed.
+	Stop <-chan struct{}
+	// WireBytes says how many bytes were transferred since Open; may be nil.
+	WireBytes func() int64
+	// OnChunk is told of each committed chunk; may be nil.
+	OnChunk func(Chunk)
+}
+
+// Chunk is what one committed chunk held.
+type Chunk struct {
+	Lines, Bytes, Staged, Unchanged, Quarantined int64
+	Took                                         time.Duration // to copy and commit
+}
+
+var (
+	// ErrStopped says that a load ended early, at a checkpoint, because it was told to.
+	ErrStopped = errors.New("the load was stopped at a checkpoint")
+	// ErrFileChanged says that a file no longer begins with the lines that were staged of it. What was staged is void
+	// by then, so that the next load starts at its beginning.
+	ErrFileChanged = errors.New("the file no longer begins with the lines that were loaded from it")
+)
+
+// CountMismatchError says that a file does not hold as many lines as the manifest promised (Bulk Data 3.0, output.count).
+type CountMismatchError struct {
+	Ordinal   int
+	Want, Got int64
+}
+
+func (e *CountMismatchError) Error() string {
+	return fmt.Sprintf("file %d holds %d lines, the manifest promised %d", e.Ordinal, e.Got, e.Want)
+}
+
+// ReadError wraps what the source of the lines failed with, to tell it from failures of Postgres.
+type ReadError struct{ Err error }
+
+func (e *ReadError) Error() string { return "read the file: " + e.Err.Error() }
+
+// Unwrap returns the source's error.
+func (e *ReadError) Unwrap() error { return e.Err }
+
+// LoadFile stages a file of an export from its checkpoint on, under the lease on that file, and returns the file with its
+// new checkpoint. Each chunk commits together with the checkpoint behind it, so whatever happens, a later call goes on
+// where this one ended, and no chunk is staged twice. It does not mark the file as loaded: see FileLoadedTx.
+//
+// Errors: ErrStopped, ErrFileChanged, a *ReadError from the source, a *CountMismatchError, or a failure of Postgres. A
+// change that came too late (IsStale) means that the export is not loading any more.
+func (s *Store) LoadFile(ctx context.Context, lease *Lease, e Export, f File, o LoadOptions) (File, error) {
+	if o.ChunkBytes == 0 {
+		o.ChunkBytes = 4 << 20
+	}
+	l := &loader{
+		store: s, conn: lease.Conn(), export: e, file: f, options: o, chunker: newChunker(f), baseWire: f.WireBytes,
+		partitions: make(map[string]bool), staged: make(map[string]bool),
+	}
+	err := l.run(ctx)
+	if errors.Is(err, ErrFileChanged) || isCountMismatch(err) {
+		if resetErr := s.resetFile(ctx, lease.Conn(), f); resetErr != nil {
+			return l.file, resetErr
+		}
+	}
+	return l.file, err
+}
+
+func isCountMismatch(err error) bool {
+	var mismatch *CountMismatchError
+	return errors.As(err, &mismatch)
+}
+
+// loader is one call of LoadFile. One goroutine reads and scans, the caller's copies; two chunks go round between them.
+type loader struct {
+	store    *Store
+	conn     *pgx.Conn
+	export   Export
+	file     File
+	options  LoadOptions
+	chunker  *chunker
+	baseWire int64
+
+	source     LineSource
+	partitions map[string]bool // table → whether something is published to compare with
+	staged     map[string]bool // tables whose staging table stands
+	copyBuffer []byte
+}
+
+func (l *loader) run(ctx context.Context) error {
+	readCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	source, err := l.options.Open(readCtx)
+	if err != nil {
+		return &ReadError{err}
+	}
+	defer func() { _ = source.Close() }() // what matters of its end, Next has reported
+	l.source = source
+
+	free, full := make(chan *chunk, 2), make(chan *chunk)
+	for range cap(free) {
+		free <- &chunk{arena: make([]byte, 0, l.options.ChunkBytes)}
+	}
+	var stopped atomic.Bool
+	var group errgroup.Group
+	group.Go(func() error {
+		defer close(full)
+		return l.read(readCtx, free, full, &stopped)
+	})
+	group.Go(func() error {
+		// A failed copy ends the download, which ends the reader. A failed download does not end the copy: what was
+		// read of it is good.
+		defer cancel()
+		for c := range full {
+			if err := l.flush(ctx, c); err != nil {
+				return err
+			}
+			free <- c
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if stopped.Load() {
+		return ErrStopped
+	}
+	if l.file.Kind == FileOutput && l.file.ExpectedCount >= 0 && l.file.Lines != l.file.ExpectedCount {
+		return &CountMismatchError{Ordinal: l.file.Ordinal, Want: l.file.ExpectedCount, Got: l.file.Lines}
+	}
+	return nil
+}
+
+// read fills chunks with the lines behind the checkpoint until the file ends.
+func (l *loader) read(ctx context.Context, free <-chan *chunk, full chan<- *chunk, stopped *atomic.Bool) error {
+	position, err := l.skip()
+	if err != nil {
+		return err
+	}
+	c, err := l.take(ctx, free, position)
+	if err != nil {
+		return err
+	}
+	for {
+		line, err := l.source.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			// What was read before the failure is good: it is staged, and need not be read again.
+			if sendErr := l.send(ctx, full, c); sendErr != nil {
+				return sendErr
+			}
+			return &ReadError{err}
+		}
+		if c.full(len(line.Bytes), l.options.ChunkBytes) {
+			if err := l.send(ctx, full, c); err != nil {
+				return err
+			}
+			select {
+			case <-l.options.Stop:
+				stopped.Store(true)
+				return nil
+			default:
+			}
+			if c, err = l.take(ctx, free, position); err != nil {
+				return err
+			}
+		}
+		l.chunker.add(c, line)
+		position = checkpoint{line.Number, line.End}
+		c.lineNumber, c.bytes = position.lineNumber, position.bytes
+	}
+	return l.send(ctx, full, c)
+}
+
+// checkpoint is a position in a file behind a whole line.
+type checkpoint struct{ lineNumber, bytes int64 }
+
+// skip reads up to the checkpoint and proves that the file still begins with what is staged of it.
+func (l *loader) skip() (checkpoint, error) {
+	var position checkpoint
+	for position.lineNumber < l.file.LineNumber {
+		line, err := l.source.Next()
+		if errors.Is(err, io.EOF) {
+			return position, ErrFileChanged
+		}
+		if err != nil {
+			return position, &ReadError{err}
+		}
+		l.chunker.digest(line)
+		position = checkpoint{line.Number, line.End}
+	}
+	if l.file.LineNumber == 0 {
+		return position, nil
+	}
+	if position != (checkpoint{l.file.LineNumber, l.file.Bytes}) || !bytes.Equal(l.chunker.prefix.Sum(nil), l.file.PrefixDigest) {
+		return position, ErrFileChanged
+	}
+	return position, nil
+}
+
+func (l *loader) take(ctx context.Context, free <-chan *chunk, p checkpoint) (*chunk, error) {
+	select {
+	case c := <-free:
+		c.reset(l.options.ChunkBytes)
+		c.lineNumber, c.bytes = p.lineNumber, p.bytes
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *loader) send(ctx context.Context, full chan<- *chunk, c *chunk) error {
+	c.prefixDigest = l.chunker.prefix.Sum(c.prefixDigest[:0])
+	select {
+	case full <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// flush stages a chunk and moves the checkpoint, in one transaction.
+func (l *loader) flush(ctx context.Context, c *chunk) error {
+	began := time.Now()
+	file := l.file
+	byType := groupRows(c.rows)
+	for _, rows := range byType {
+		if err := l.prepareType(ctx, rows[0].resourceType); err != nil {
+			return err
+		}
+	}
+	if len(c.deletions) > 0 && !l.staged[deletedName(l.export.ID)] {
+		if err := l.store.ensureDeleted(ctx, l.conn, l.export.ID); err != nil {
+			return err
+		}
+		l.staged[deletedName(l.export.ID)] = true
+	}
+	err := inTx(ctx, l.conn, func(tx pgx.Tx) error {
+		for _, rows := range byType {
+			unchanged, err := l.stageRows(ctx, tx, c, rows)
+			if err != nil {
+				return err
+			}
+			file.Unchanged += unchanged
+		}
+		if err := l.stageRest(ctx, tx, c); err != nil {
+			return err
+		}
+		file.Staged += int64(len(c.rows)) - (file.Unchanged - l.file.Unchanged) - refused(c)
+		file.LineNumber, file.Bytes = c.lineNumber, c.bytes
+		file.Lines += c.lines
+		file.Deletions += int64(len(c.deletions))
+		file.Quarantined += int64(len(c.quarantined))
+		file.Outcomes += c.outcomeLines
+		file.PrefixDigest = append([]byte(nil), c.prefixDigest...)
+		file.Chunks++
+		if l.options.WireBytes != nil {
+			file.WireBytes = l.baseWire + l.options.WireBytes()
+		}
+		return l.moveCheckpoint(ctx, tx, file)
+	})
+	if err != nil {
+		return err
+	}
+	if l.options.OnChunk != nil {
+		l.options.OnChunk(Chunk{
+			Lines: c.lines, Bytes: file.Bytes - l.file.Bytes, Staged: file.Staged - l.file.Staged,
+			Unchanged: file.Unchanged - l.file.Unchanged, Quarantined: int64(len(c.quarantined)), Took: time.Since(began),
+		})
+	}
+	l.file = file
+	return nil
+}
+
+// refused counts the rows of a chunk that Postgres refused: they stand among the rows and in the quarantine.
+func refused(c *chunk) int64 {
+	var n int64
+	for i := range c.quarantined {
+		if c.quarantined[i].reason == fhir.ReasonRefused {
+			n++
+		}
+	}
+	return n
+}
+
+// moveCheckpoint stores where the file stands now, provided that it stood where this load began the chunk and that the
+// export is still loading. Anything else means that somebody else is at work, and this chunk must not be committed.
+func (l *loader) moveCheckpoint(ctx context.Context, tx pgx.Tx, f File) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export_file
+		SET line_number = $4, lines = $5, bytes = $6, wire_bytes = $7, prefix_digest = $8, staged = $9, unchanged = $10,
+			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, job_due_at = now()
+		WHERE export_id = $1 AND ordinal = $2 AND line_number = $3 AND chunks = $13 - 1 AND state = 'queued'
+			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state = 'loading')`,
+		f.ExportID, f.Ordinal, l.file.LineNumber, f.LineNumber, f.Lines, f.Bytes, f.WireBytes, f.PrefixDigest, f.Staged,
+		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes)
+}
+
+// groupRows splits rows by type, in place where they are all of one, which is the rule.
+func groupRows(rows []row) [][]row {
+	if len(rows) == 0 {
+		return nil
+	}
+	same := true
+	for i := range rows {
+		if rows[i].resourceType != rows[0].resourceType {
+			same = false
+			break
+		}
+	}
+	if same {
+		return [][]row{rows}
+	}
+	index := make(map[string]int)
+	var groups [][]row
+	for _, r := range rows {
+		i, ok := index[r.resourceType]
+		if !ok {
+			i = len(groups)
+			index[r.resourceType] = i
+			groups = append(groups, nil)
+		}
+		groups[i] = append(groups[i], r)
+	}
+	return groups
+}
+
+// prepareType makes the staging tables of a type and finds out whether there is anything to compare with.
+func (l *loader) prepareType(ctx context.Context, resourceType string) error {
+	table, err := tableName(resourceType)
+	if err != nil {
+		return err
+	}
+	if l.staged[table] {
+		return nil
+	}
+	if err := l.store.ensureStage(ctx, l.conn, l.export.ID, table); err != nil {
+		return err
+	}
+	exists, err := l.store.hasPartition(ctx, l.conn, table, l.export.Payer)
+	if err != nil {
+		return err
+	}
+	l.staged[table], l.partitions[table] = true, exists
+	return nil
+}
+
+// stageRows copies the rows of one type that differ from what is published, notes the keys of those that do not, and
+// returns the number of the latter.
+func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row) (int64, error) {
+	table, err := tableName(rows[0].resourceType)
+	if err != nil {
+		return 0, err
+	}
+	var unchanged int64
+	if l.partitions[table] {
+		if unchanged, err = l.markUnchanged(ctx, tx, table, rows); err != nil {
+			return 0, err
+		}
+	}
+	if unchanged > 0 {
+		if err := l.noteSeen(ctx, tx, table, rows, unchanged); err != nil {
+			return 0, err
+		}
+	}
+	if unchanged == int64(len(rows)) {
+		return unchanged, nil
+	}
+	_, err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer, //nolint:gosec // ordinals are small
+		func(r *row, sqlState string) {
+			c.quarantined = append(c.quarantined, quarantined{
+				line: r.line, offset: r.offset, reason: fhir.ReasonRefused, detail: "SQLSTATE " + sqlState,
+				resourceType: r.resourceType, resourceID: clip(string(r.id), fhir.MaxIDBytes),
+				raw:      append([]byte(nil), r.resource[:min(len(r.resource), maxQuarantinedBytes)]...),
+				rawBytes: int64(len(r.resource)),
+			})
+		})
+	return unchanged, err
+}
+
+// markUnchanged marks the rows whose id and digest stand in the published table.
+func (l *loader) markUnchanged(ctx context.Context, tx pgx.Tx, table string, rows []row) (int64, error) {
+	ids, digests := make([]string, len(rows)), make([][]byte, len(rows))
+	for i := range rows {
+		ids[i], digests[i] = string(rows[i].id), rows[i].digest[:]
+	}
+	sql := fmt.Sprintf(`
+		SELECT k.ordinal FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k (id, digest, ordinal)
+		JOIN %s AS live ON live.payer = $3 AND live.id = k.id AND live.digest = k.digest`,
+		quote(l.store.schema, partition(table, l.export.Payer)))
+	found, err := tx.Query(ctx, sql, ids, digests, l.export.Payer)
+	if err != nil {
+		return 0, fmt.Errorf("look up what is published of %s: %w", table, err)
+	}
+	var n, ordinal int64
+	_, err = pgx.ForEachRow(found, []any{&ordinal}, func() error {
+		rows[ordinal-1].unchanged = true
+		n++
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look up what is published of %s: %w", table, err)
+	}
+	return n, nil
+}
+
+// noteSeen keeps the keys of unchanged rows: a full export must know what it held, and an earlier line of the same
+// resource must not win over them.
+func (l *loader) noteSeen(ctx context.Context, tx pgx.Tx, table string, rows []row, n int64) error {
+	seen := make([]*row, 0, n)
+	for i := range rows {
+		if rows[i].unchanged {
+			seen = append(seen, &rows[i])
+		}
+	}
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{stageSchema, seenName(l.export.ID, table)}, []string{"id", "file", "line"},
+		pgx.CopyFromSlice(len(seen), func(i int) ([]any, error) {
+			return []any{string(seen[i].id), l.file.Ordinal, seen[i].line}, nil
+		}))
+	if err != nil {
+		return fmt.Errorf("note unchanged resources of %s: %w", table, err)
+	}
+	return nil
+}
+
+// stageRest stages what a chunk holds beside resources.
+func (l *loader) stageRest(ctx context.Context, tx pgx.Tx, c *chunk) error {
+	if len(c.deletions) > 0 {
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{stageSchema, deletedName(l.export.ID)}, []string{"resource_type", "id", "file"},
+			pgx.CopyFromSlice(len(c.deletions), func(i int) ([]any, error) {
+				return []any{cleanText(c.deletions[i].resourceType), cleanText(c.deletions[i].id), l.file.Ordinal}, nil
+			}))
+		if err != nil {
+			return fmt.Errorf("stage deletions: %w", err)
+		}
+	}
+	if len(c.outcomes) > 0 {
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{"ingest", "outcome"},
+			[]string{"export_id", "file", "line", "severity", "code", "diagnostics"},
+			pgx.CopyFromSlice(len(c.outcomes), func(i int) ([]any, error) {
+				o := c.outcomes[i]
+				text := o.issue.Diagnostics
+				if text == "" {
+					text = o.issue.Text
+				}
+				return []any{
+					l.export.ID, l.file.Ordinal, o.line, clip(o.issue.Severity, 64), clip(o.issue.Code, 64), clip(text, 10_000),
+				}, nil
+			}))
+		if err != nil {
+			return fmt.Errorf("store outcomes: %w", err)
+		}
+	}
+	if len(c.quarantined) > 0 {
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{"ingest", "quarantine"},
+			[]string{
+				"export_id", "payer", "file", "line", "byte_offset", "reason", "detail", "resource_type", "resource_id", "raw",
+				"raw_bytes",
+			},
+			pgx.CopyFromSlice(len(c.quarantined), func(i int) ([]any, error) {
+				q := &c.quarantined[i]
+				return []any{
+					l.export.ID, l.export.Payer, l.file.Ordinal, q.line, q.offset, string(q.reason), clip(q.detail, 1000),
+					q.resourceType, q.resourceID, q.raw, q.rawBytes,
+				}, nil
+			}))
+		if err != nil {
+			return fmt.Errorf("quarantine lines: %w", err)
+		}
+	}
+	return nil
+}
+
+// resetFile voids what was staged of a file, so that it is loaded from its beginning.
+func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File) error {
+	return inTx(ctx, conn, func(tx pgx.Tx) error {
+		err := change(ctx, tx, `
+			UPDATE ingest.export_file
+			SET line_number = 0, lines = 0, bytes = 0, prefix_digest = NULL, staged = 0, unchanged = 0, deletions = 0,
+				quarantined = 0, outcomes = 0, chunks = 0
+			WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, f.ExportID, f.Ordinal)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
+			stageSchema, fmt.Sprintf(`e%d\_%%`, f.ExportID))
+		if err != nil {
+			return fmt.Errorf("list the staging tables: %w", err)
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return fmt.Errorf("list the staging tables: %w", err)
+		}
+		for _, name := range names {
+			if _, err := tx.Exec(ctx, `DELETE FROM `+quote(stageSchema, name)+` WHERE file = $1`, f.Ordinal); err != nil {
+				return fmt.Errorf("void what was staged of a file: %w", err)
+			}
+		}
+		for _, table := range []string{"quarantine", "outcome"} {
+			_, err := tx.Exec(ctx, `DELETE FROM ingest.`+table+` WHERE export_id = $1 AND file = $2`, f.ExportID, f.Ordinal)
+			if err != nil {
+				return fmt.Errorf("void what was staged of a file: %w", err)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,121 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Options are what a Store needs.
+type Options struct {
+	// URL is a Postgres connection string. Its password never appears in an error or a log.
+	URL string
+	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
+	Schema string
+	// MaxConnections bounds the pool; 10 if 0.
+	MaxConnections int
+	Logger         *slog.Logger
+}
+
+// Store is the access to one database. It is safe for concurrent use.
+type Store struct {
+	pool    *pgxpool.Pool
+	schema  string
+	history string
+	logger  *slog.Logger
+}
+
+// Open connects to the database. It does not migrate it; see Migrate.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	config, err := pgxpool.ParseConfig(o.URL)
+	if err != nil {
+		// pgx redacts passwords where it can parse them; where it cannot, the text may be anything.
+		return nil, errors.New("database.url is not a Postgres connection string: expected postgres://user@host:port/database")
+	}
+	config.MaxConns = 10
+	if o.MaxConnections > 0 {
+		config.MaxConns = int32(min(o.MaxConnections, 10_000)) //nolint:gosec // bounded on the same line
+	}
+	config.ConnConfig.RuntimeParams["application_name"] = "ingestd"
+	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the connection pool: %w", err)
+	}
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	if o.Schema == "" {
+		o.Schema = "fhir"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Store{pool: pool, schema: o.Schema, history: o.Schema + "_history", logger: o.Logger}, nil
+}
+
+// Close closes all connections; those in use are closed when they are returned.
+func (s *Store) Close() { s.pool.Close() }
+
+// Pool is the connection pool, for the job engine, which shares it.
+func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// Schema is the schema of the resource tables.
+func (s *Store) Schema() string { return s.schema }
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("ping Postgres: %w", err)
+	}
+	return nil
+}
+
+// InTx runs f in a transaction and commits it, unless f fails.
+func (s *Store) InTx(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return inTx(ctx, s.pool, f)
+}
+
+// beginner is what a transaction can begin on: a pool or a connection.
+type beginner interface {
+	BeginTx(ctx context.Context, o pgx.TxOptions) (pgx.Tx, error)
+}
+
+func inTx(ctx context.Context, db beginner, f func(tx pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, pgx.TxOptions{})
+	if err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	if err := f(tx); err != nil {
+		rollback(ctx, tx)
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// rollback ends a failed transaction even when ctx has ended, so that its connection can go on to be used.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx) // the failure that led here is the one to report
+}
+
+// SQLState returns the SQLSTATE of a Postgres error, or "" where err is none.
+func SQLState(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
+)
+
+// maxIdentifier is the longest name that Postgres keeps whole (NAMEDATALEN - 1).
+const maxIdentifier = 63
+
+// UnknownTypeError says that a payer named a type that FHIR does not have; no table is made for it.
+type UnknownTypeError struct{}
+
+func (*UnknownTypeError) Error() string {
+	return "not a resource type of FHIR R4, R4B or R5"
+}
+
+func tableName(resourceType string) (string, error) {
+	name, ok := fhir.TableName(resourceType)
+	if !ok {
+		return "", &UnknownTypeError{}
+	}
+	return name, nil
+}
+
+// typesWhere lists, in alphabetical order, the resource types whose table's name meets the condition.
+func typesWhere(condition func(table string) bool) []string {
+	var types []string
+	for _, resourceType := range fhir.Types() {
+		if table, _ := fhir.TableName(resourceType); condition(table) {
+			types = append(types, resourceType)
+		}
+	}
+	return types
+}
+
+// makeSchemas makes the schemas that the configuration names.
+func (s *Store) makeSchemas(ctx context.Context, db execer) error {
+	for _, schema := range []string{s.schema, s.history} {
+		if _, err := db.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(schema)); err != nil {
+			return fmt.Errorf("make schema %s: %w", schema, err)
+		}
+	}
+	return nil
+}
+
+// ensureTable makes the table of a resource type, and that of its history, where they do not stand yet.
+//
+// The table is partitioned by payer, so that a payer's first load can be attached without copying, and a payer can be
+// dropped at once. jsonb is compressed with lz4, which loads 1.4 times as fast as pglz.
+func (s *Store) ensureTable(ctx context.Context, tx pgx.Tx, resourceType string) error {
+	table, err := tableName(resourceType)
+	if err != nil {
+		return err
+	}
+	var exists bool
+	err = tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL AND to_regclass($2) IS NOT NULL`,
+		quote(s.schema, table), quote(s.history, table)).Scan(&exists)
+	if err != nil {
+		return fmt.Errorf("look for table %s: %w", table, err)
+	}
+	if exists {
+		return nil
+	}
+	if err := lockTx(ctx, tx, tableKey(table)); err != nil {
+		return err
+	}
+	live, history := quote(s.schema, table), quote(s.history, table)
+	sql := fmt.Sprintf(`
+		CREATE TABLE IF NOT EXISTS %[1]s (
+			payer        text        NOT NULL,
+			id           text        NOT NULL,
+			version_id   text,
+			last_updated timestamptz,
+			patient_id   text,
+			resource     jsonb       COMPRESSION lz4 NOT NULL,
+			digest       bytea       NOT NULL,
+			export_id    bigint      NOT NULL,
+			ingested_at  timestamptz NOT NULL DEFAULT now(),
+			PRIMARY KEY (payer, id)
+		) PARTITION BY LIST (payer);
+		CREATE INDEX IF NOT EXISTS %[3]s ON %[1]s (patient_id);
+		COMMENT ON TABLE %[1]s IS 'FHIR %[4]s: what each payer says now, one row a resource.';
+		COMMENT ON COLUMN %[1]s.payer IS 'Name of the payer in the configuration.';
+		COMMENT ON COLUMN %[1]s.id IS 'Logical id of the resource at the payer.';
+		COMMENT ON COLUMN %[1]s.version_id IS 'meta.versionId; null where the payer sends none.';
+		COMMENT ON COLUMN %[1]s.last_updated IS 'meta.lastUpdated; null where the payer sends none.';
+		COMMENT ON COLUMN %[1]s.patient_id IS 'Logical id of the patient that the resource is about; null where there is none.';
+		COMMENT ON COLUMN %[1]s.digest IS 'First 16 bytes of the SHA-256 of the line as the payer sent it.';
+		COMMENT ON COLUMN %[1]s.export_id IS 'The export (ingest.export) that last wrote the row.';
+		COMMENT ON COLUMN %[1]s.ingested_at IS 'When that export was published.';
+
+		CREATE TABLE IF NOT EXISTS %[2]s (
+			payer        text        NOT NULL,
+			id           text        NOT NULL,
+			version_id   text,
+			last_updated timestamptz,
+			patient_id   text,
+			resource     jsonb       COMPRESSION lz4 NOT NULL,
+			digest       bytea       NOT NULL,
+			export_id    bigint      NOT NULL,
+			valid_from   timestamptz NOT NULL,
+			valid_to     timestamptz NOT NULL,
+			ended_by     bigint      NOT NULL,
+			reason       text        NOT NULL CHECK (reason IN ('deleted', 'ghost', 'updated'))
+		);
+		CREATE INDEX IF NOT EXISTS %[5]s ON %[2]s (payer, id, valid_from);
+		COMMENT ON TABLE %[2]s IS 'FHIR %[4]s: versions that were published once and are no longer.';
+		COMMENT ON COLUMN %[2]s.valid_from IS 'When this version was published.';
+		COMMENT ON COLUMN %[2]s.valid_to IS 'When it left the table, or was replaced.';
+		COMMENT ON COLUMN %[2]s.ended_by IS 'The export that ended it.';
+		COMMENT ON COLUMN %[2]s.reason IS 'deleted: the payer said so; ghost: missing from a full export; updated: replaced by a newer version.'`,
+		live, history, quote(shorten(table+"_patient_id")), resourceType, quote(shorten(table+"_history_id")))
+	if _, err := tx.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("make table %s: %w", table, err)
+	}
+	return nil
+}
+
+// partition is the name of a payer's partition of a type's table, without the schema.
+func partition(table, payer string) string { return shorten(table + "__" + payer) }
+
+// hasPartition reports whether a payer's partition of a type stands: whether anything was ever published there.
+func (s *Store) hasPartition(ctx context.Context, db querier, table, payer string) (bool, error) {
+	var exists bool
+	err := db.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, quote(s.schema, partition(table, payer))).Scan(&exists)
+	if err != nil {
+		return false, fmt.Errorf("look for the partition of %s: %w", table, err)
+	}
+	return exists, nil
+}
+
+// The staging tables of an export and type: the lines to publish, and the keys of lines that stand unchanged.
+func stageName(exportID int64, table string) string {
+	return shorten(fmt.Sprintf("e%d_%s", exportID, table))
+}
+
+func seenName(exportID int64, table string) string {
+	return shorten(fmt.Sprintf("e%d_seen_%s", exportID, table))
+}
+
+// deletedName is the staging table of an export's deletions, of all types.
+func deletedName(exportID int64) string { return fmt.Sprintf("e%d_deleted", exportID) }
+
+// stageSchema holds the staging tables.
+const stageSchema = "ingest_stage"
+
+// ensureStage makes the staging tables of an export and type. The columns are those of the resource table that differ
+// from row to row; the others are added at publish with a constant default, which writes no row. file and line are the
+// origin of each row: among equals the later line wins.
+func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, table string) error {
+	stage := stageName(exportID, table)
+	return inTx(ctx, db, func(tx pgx.Tx) error {
+		if err := lockTx(ctx, tx, tableKey(stage)); err != nil {
+			return err
+		}
+		sql := fmt.Sprintf(`
+			CREATE TABLE IF NOT EXISTS %s (
+				id           text    NOT NULL,
+				version_id   text,
+				last_updated timestamptz,
+				patient_id   text,
+				resource     jsonb   COMPRESSION lz4 NOT NULL,
+				digest       bytea   NOT NULL,
+				file         integer NOT NULL,
+				line         bigint  NOT NULL
+			);
+			CREATE TABLE IF NOT EXISTS %s (
+				id   text    NOT NULL,
+				file integer NOT NULL,
+				line bigint  NOT NULL
+			)`, quote(stageSchema, stage), quote(stageSchema, seenName(exportID, table)))
+		if _, err := tx.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("make the staging table of %s: %w", table, err)
+		}
+		return nil
+	})
+}
+
+// ensureDeleted makes the staging table of an export's deletions.
+func (s *Store) ensureDeleted(ctx context.Context, db beginner, exportID int64) error {
+	name := deletedName(exportID)
+	return inTx(ctx, db, func(tx pgx.Tx) error {
+		if err := lockTx(ctx, tx, tableKey(name)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, fmt.Sprintf(`
+			CREATE TABLE IF NOT EXISTS %s (
+				resource_type text    NOT NULL,
+				id            text    NOT NULL,
+				file          integer NOT NULL
+			)`, quote(stageSchema, name)))
+		if err != nil {
+			return fmt.Errorf("make the staging table of deletions: %w", err)
+		}
+		return nil
+	})
+}
+
+// DropStaging drops what is left of an export's staging tables.
+func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
+	// The underscore is escaped: export 1 must not drop the tables of export 11.
+	rows, err := s.pool.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
+		stageSchema, fmt.Sprintf(`e%d\_%%`, exportID))
+	if err != nil {
+		return fmt.Errorf("list the staging tables: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list the staging tables: %w", err)
+	}
+	for _, name := range names {
+		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+quote(stageSchema, name)); err != nil {
+			return fmt.Errorf("drop staging table %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func quote(parts ...string) string { return pgx.Identifier(parts).Sanitize() }
+
+// shorten returns name, or where Postgres would cut it, a name of the permitted length that is still unique.
+func shorten(name string) string {
+	if len(name) <= maxIdentifier {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	suffix := "_" + hex.EncodeToString(sum[:6])
+	return name[:maxIdentifier-len(suffix)] + suffix
+}

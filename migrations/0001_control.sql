@@ -1,0 +1,184 @@
+-- The control and audit data of ingestd. The resources themselves stand in the schema that database.schema names; their
+-- tables are made on demand by the store.
+
+CREATE SCHEMA IF NOT EXISTS ingest_stage;
+COMMENT ON SCHEMA ingest_stage IS 'Staging tables of exports that are being loaded; empty while nothing runs.';
+
+CREATE TABLE ingest.export (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    payer            text        NOT NULL,
+    state            text        NOT NULL DEFAULT 'starting' CHECK (state IN
+                     ('starting', 'polling', 'loading', 'publishing', 'held', 'published', 'failed', 'canceled')),
+    kind             text        NOT NULL CHECK (kind IN ('full', 'incremental')),
+    trigger          text        NOT NULL CHECK (trigger IN ('schedule', 'manual')),
+    due_at           timestamptz,
+    queue            text        NOT NULL DEFAULT '',
+    series           text        NOT NULL,
+    types            text[]      NOT NULL DEFAULT '{}',
+    since            text        NOT NULL DEFAULT '',
+    removes_ghosts   boolean     NOT NULL DEFAULT false,
+    released_by      text        NOT NULL DEFAULT '',
+
+    status_url       text        NOT NULL DEFAULT '',
+    kick_off_date    timestamptz,
+    progress         text        NOT NULL DEFAULT '',
+    progress_percent real,
+    polls            integer     NOT NULL DEFAULT 0,
+    restarts         integer     NOT NULL DEFAULT 0,
+    transaction_time text        NOT NULL DEFAULT '',
+    transaction_at   timestamptz,
+    expires_at       timestamptz,
+
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    kicked_off_at    timestamptz,
+    manifest_at      timestamptz,
+    loaded_at        timestamptz,
+    finished_at      timestamptz,
+    cleaned_up_at    timestamptz,
+    job_due_at       timestamptz NOT NULL DEFAULT now(),
+
+    error_code       text        NOT NULL DEFAULT '',
+    error            text        NOT NULL DEFAULT '',
+    hint             text        NOT NULL DEFAULT '',
+
+    lines            bigint      NOT NULL DEFAULT 0,
+    bytes            bigint      NOT NULL DEFAULT 0,
+    wire_bytes       bigint      NOT NULL DEFAULT 0,
+    inserted         bigint      NOT NULL DEFAULT 0,
+    updated          bigint      NOT NULL DEFAULT 0,
+    unchanged        bigint      NOT NULL DEFAULT 0,
+    superseded       bigint      NOT NULL DEFAULT 0,
+    deleted          bigint      NOT NULL DEFAULT 0,
+    ghosts           bigint      NOT NULL DEFAULT 0,
+    quarantined      bigint      NOT NULL DEFAULT 0
+);
+-- A payer has at most one running export, over all instances: this index is what holds it.
+CREATE UNIQUE INDEX export_active ON ingest.export (payer)
+    WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held');
+CREATE INDEX export_payer ON ingest.export (payer, id DESC);
+CREATE INDEX export_unfinished ON ingest.export (job_due_at)
+    WHERE state IN ('starting', 'polling', 'loading', 'publishing');
+COMMENT ON TABLE ingest.export IS 'One row an export: from kick-off to publish, with its ledger.';
+COMMENT ON COLUMN ingest.export.due_at IS 'The tick of the schedule that started it; null for a run by hand.';
+COMMENT ON COLUMN ingest.export.queue IS 'The queue of its jobs; empty for the queues that every daemon works.';
+COMMENT ON COLUMN ingest.export.series IS 'Digest of what was asked (level, group, filters): watermarks of another series do not count.';
+COMMENT ON COLUMN ingest.export.since IS 'The _since that was sent; empty for none.';
+COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
+COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
+COMMENT ON COLUMN ingest.export.lines IS 'Lines of the output files, without blank ones. It equals inserted + updated + unchanged + superseded + quarantined.';
+COMMENT ON COLUMN ingest.export.bytes IS 'Decompressed bytes of all files.';
+COMMENT ON COLUMN ingest.export.wire_bytes IS 'Bytes of all files as transferred.';
+COMMENT ON COLUMN ingest.export.superseded IS 'Lines that a newer or later version of the same resource stands above.';
+
+CREATE TABLE ingest.export_file (
+    export_id      bigint  NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
+    ordinal        integer NOT NULL,
+    kind           text    NOT NULL CHECK (kind IN ('output', 'deleted', 'error')),
+    resource_type  text    NOT NULL DEFAULT '',
+    url            text    NOT NULL,
+    requires_token boolean NOT NULL,
+    expected_count bigint,
+    state          text    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'queued', 'loaded', 'failed')),
+    job_due_at     timestamptz,
+    line_number    bigint  NOT NULL DEFAULT 0,
+    lines          bigint  NOT NULL DEFAULT 0,
+    bytes          bigint  NOT NULL DEFAULT 0,
+    wire_bytes     bigint  NOT NULL DEFAULT 0,
+    prefix_digest  bytea,
+    staged         bigint  NOT NULL DEFAULT 0,
+    unchanged      bigint  NOT NULL DEFAULT 0,
+    deletions      bigint  NOT NULL DEFAULT 0,
+    quarantined    bigint  NOT NULL DEFAULT 0,
+    outcomes       bigint  NOT NULL DEFAULT 0,
+    chunks         integer NOT NULL DEFAULT 0,
+    downloads      integer NOT NULL DEFAULT 0,
+    loaded_at      timestamptz,
+    error_code     text    NOT NULL DEFAULT '',
+    error          text    NOT NULL DEFAULT '',
+    PRIMARY KEY (export_id, ordinal)
+);
+CREATE INDEX export_file_queued ON ingest.export_file (job_due_at) WHERE state = 'queued';
+COMMENT ON TABLE ingest.export_file IS 'One row a file of a manifest, with the checkpoint up to which it is staged.';
+COMMENT ON COLUMN ingest.export_file.line_number IS 'The checkpoint: number of the last line, from 1 and with blank lines, that is staged.';
+COMMENT ON COLUMN ingest.export_file.bytes IS 'The checkpoint in decompressed bytes.';
+COMMENT ON COLUMN ingest.export_file.prefix_digest IS 'SHA-256 over the digests of all lines up to the checkpoint: a resumed download must begin with the same lines.';
+COMMENT ON COLUMN ingest.export_file.outcomes IS 'Lines that were OperationOutcomes: they stand in ingest.outcome.';
+COMMENT ON COLUMN ingest.export_file.downloads IS 'How often the file was requested.';
+
+CREATE TABLE ingest.export_type (
+    export_id     bigint NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
+    resource_type text   NOT NULL,
+    staged        bigint NOT NULL DEFAULT 0,
+    prepared_at   timestamptz,
+    inserted      bigint NOT NULL DEFAULT 0,
+    updated       bigint NOT NULL DEFAULT 0,
+    unchanged     bigint NOT NULL DEFAULT 0,
+    superseded    bigint NOT NULL DEFAULT 0,
+    deleted       bigint NOT NULL DEFAULT 0,
+    ghosts        bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (export_id, resource_type)
+);
+COMMENT ON TABLE ingest.export_type IS 'The ledger of an export by resource type.';
+
+CREATE TABLE ingest.outcome (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    export_id   bigint NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
+    file        integer,
+    line        bigint,
+    severity    text   NOT NULL,
+    code        text   NOT NULL DEFAULT '',
+    diagnostics text   NOT NULL DEFAULT ''
+);
+CREATE INDEX outcome_export ON ingest.outcome (export_id, file, line);
+COMMENT ON TABLE ingest.outcome IS 'Issues that a payer reported of an export. Diagnostics may hold PHI.';
+
+CREATE TABLE ingest.quarantine (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    export_id     bigint NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
+    payer         text   NOT NULL,
+    file          integer NOT NULL,
+    line          bigint NOT NULL,
+    byte_offset   bigint NOT NULL,
+    reason        text   NOT NULL,
+    detail        text   NOT NULL DEFAULT '',
+    resource_type text   NOT NULL DEFAULT '',
+    resource_id   text   NOT NULL DEFAULT '',
+    raw           bytea  NOT NULL,
+    raw_bytes     bigint NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX quarantine_export ON ingest.quarantine (export_id, file, line);
+CREATE INDEX quarantine_payer ON ingest.quarantine (payer, id DESC);
+COMMENT ON TABLE ingest.quarantine IS 'Lines that could not be loaded, as the payer sent them. Holds PHI.';
+COMMENT ON COLUMN ingest.quarantine.raw IS 'The line; its beginning where it is longer than raw (raw_bytes says how long it was).';
+
+CREATE TABLE ingest.watermark (
+    payer         text        NOT NULL,
+    series        text        NOT NULL,
+    resource_type text        NOT NULL,
+    since         timestamptz NOT NULL,
+    export_id     bigint      NOT NULL,
+    updated_at    timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (payer, series, resource_type)
+);
+COMMENT ON TABLE ingest.watermark IS 'Up to which instant a payer''s data is complete here, by type; the next _since follows from it.';
+COMMENT ON COLUMN ingest.watermark.resource_type IS 'Empty where the export asks for no types, that is for all.';
+
+CREATE TABLE ingest.tick (
+    payer     text        NOT NULL,
+    schedule  text        NOT NULL CHECK (schedule IN ('schedule', 'full_schedule')),
+    due_at    timestamptz NOT NULL,
+    fired_at  timestamptz NOT NULL DEFAULT now(),
+    outcome   text        NOT NULL CHECK (outcome IN ('registered', 'started', 'skipped')),
+    export_id bigint,
+    PRIMARY KEY (payer, schedule, due_at)
+);
+COMMENT ON TABLE ingest.tick IS 'Ticks of the schedules that were seen: the primary key is why each fires once.';
+COMMENT ON COLUMN ingest.tick.outcome IS 'registered: the schedule was first seen then; skipped: another export of the payer still ran.';
+
+CREATE TABLE ingest.payer (
+    payer      text PRIMARY KEY,
+    paused_at  timestamptz,
+    paused_by  text NOT NULL DEFAULT ''
+);
+COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer.';
