@@ -89,9 +89,12 @@ func folderFiles(dir string) ([]string, error) {
 	return names, nil
 }
 
-// typeHint is the resource type that a file's name speaks of: "Patient.000.ndjson.gz" → "Patient".
+// typeHint is the resource type that a file's name speaks of, "" if none: "Patient.000.ndjson.gz" → "Patient".
 func typeHint(name string) string {
 	end := strings.IndexFunc(name, func(r rune) bool { return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') })
+	if !isTypeName(name[:end]) {
+		return ""
+	}
 	return name[:end]
 }
 
@@ -133,12 +136,10 @@ func unpack(compressed io.Reader) (*os.File, error) {
 // index notes every line of a file. A line that names no resource type counts under the type of the file's name.
 func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
 	number := int32(len(f.files) - 1) //nolint:gosec // number of files in a folder
-	if _, ok := f.lines[hint]; hint != "" && !ok {
-		f.lines[hint] = nil // an empty file still says that the payer knows the type
-	}
 	reader := bufio.NewReaderSize(io.NewSectionReader(file, 0, 1<<62), 1<<20)
 	var offset int64
 	var long []byte
+	empty := true
 	for {
 		chunk, err := reader.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -160,7 +161,7 @@ func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
 		if len(bytes.TrimSpace(line)) > 0 {
 			s := scanLine(line)
 			resourceType := s.resourceType
-			if resourceType == "" {
+			if !isTypeName(resourceType) {
 				resourceType = hint
 			}
 			if resourceType == "" {
@@ -171,12 +172,17 @@ func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
 				at.updated = ms
 			}
 			f.lines[resourceType] = append(f.lines[resourceType], at)
+			empty = false
 		}
 		offset += int64(len(whole))
 		if err != nil {
-			return nil
+			break
 		}
 	}
+	if empty && hint != "" && f.lines[hint] == nil {
+		f.lines[hint] = nil // an empty file still says that the payer knows the type
+	}
+	return nil
 }
 
 func (f *folder) types() []string { return f.order }
