@@ -79,7 +79,7 @@ func (s *Server) readKickOff(w http.ResponseWriter, r *http.Request) (exportRequ
 	if err != nil {
 		return exportRequest{}, err.Error()
 	}
-	req, err := raw.read(s.source.types(), s.now(), slices.Contains(preferences, "handling=lenient"))
+	req, err := raw.read(s.source.types(), s.newest(), slices.Contains(preferences, "handling=lenient"))
 	if err != nil {
 		return req, err.Error()
 	}
@@ -126,7 +126,7 @@ func (s *Server) start(clientID, requestURL string, req exportRequest) *job {
 	}
 	j := &job{
 		id: secret(), client: clientID, request: requestURL, exportRequest: req, round: s.shown, transactionTime: instant,
-		ready: instant.Add(s.opts.Faults.ExportDuration), lifetime: s.opts.JobLifetime,
+		ready: s.now().Add(s.opts.Faults.ExportDuration), lifetime: s.opts.JobLifetime,
 	}
 	s.jobs[j.id] = j
 	return j
@@ -140,6 +140,16 @@ func (s *Server) tick() time.Time {
 	}
 	s.last = instant
 	return instant
+}
+
+// newest is the payer's clock, or the newest transactionTime where that is a moment ahead of it: no `_since` may be later.
+func (s *Server) newest() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.now(); now.After(s.last) {
+		return now
+	}
+	return s.last
 }
 
 // serveDiscovery is the SMART configuration. SMART App Launch 2.2, Conformance.

@@ -114,7 +114,7 @@ var progressForms = []string{"%d%%", "%d%% complete", "RUNNING: %d.00%%", "In Pr
 
 func (s *Server) inProgress(w http.ResponseWriter, j *job) {
 	now := s.now()
-	percent := 100 * now.Sub(j.transactionTime) / max(1, j.ready.Sub(j.transactionTime))
+	percent := int64(100 * now.Sub(j.transactionTime) / max(1, j.ready.Sub(j.transactionTime)))
 	w.Header().Set("X-Progress", fmt.Sprintf(progressForms[j.polls%len(progressForms)], min(99, max(0, percent))))
 	j.polls++
 	if wait := s.opts.Faults.retryAfter(); wait > 0 {
