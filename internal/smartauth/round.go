@@ -1,0 +1,124 @@
+package smartauth
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// round is one need for a token: an attempt, and those that follow from how it was refused. Each signs a new assertion.
+type round struct {
+	grant        *grant
+	registration *Registration
+	discovery    *Discovery
+	timeout      time.Duration
+	// syntax and keyIndex are what to begin with and, after a success, what worked.
+	syntax   scopeSyntax
+	keyIndex int
+}
+
+// run makes the attempts. It gives up at the first failure that another attempt at once cannot mend.
+func (r *round) run(ctx context.Context) (Token, *Error) {
+	startSyntax, startKey := r.syntax, r.keyIndex
+	var first *Error
+	again, clockCorrected := false, false
+	for attempt := 1; ; attempt++ {
+		scopes := r.registration.scopesFor(r.syntax)
+		result, failure := r.attempt(ctx, scopes)
+		if failure == nil {
+			if r.keyIndex != startKey {
+				r.logger().Warn("the server refused one signing key and accepted another: finish or undo the rotation",
+					slog.String("refused_kid", r.registration.kidOf(startKey)), slog.String("accepted_kid", r.registration.kidOf(r.keyIndex)))
+			}
+			return r.token(result, scopes), nil
+		}
+		if first == nil {
+			first = failure
+		}
+		if attempt == roundLimit || !failure.authFault() || failure.Code == CodeEndpointMissing {
+			return Token{}, r.verdict(first, failure)
+		}
+		switch {
+		case failure.Code == "invalid_scope":
+			if len(r.registration.Scopes) > 0 || r.syntax != startSyntax {
+				return Token{}, r.verdict(first, failure)
+			}
+			r.syntax = r.syntax.other()
+		case result.skewChanged && !clockCorrected && r.registration.Method == MethodPrivateKeyJWT:
+			clockCorrected = true // the next assertion has the right time
+		case failure.keyFault() && r.registration.Method == MethodPrivateKeyJWT && len(r.registration.Keys) > 1 &&
+			r.keyIndex == startKey && !again:
+			r.keyIndex = (r.keyIndex + 1) % len(r.registration.Keys)
+			again = true
+		case !again:
+			again = true
+			if sleep(ctx, tryAgainPause) != nil {
+				return Token{}, first
+			}
+		default:
+			return Token{}, r.verdict(first, failure)
+		}
+	}
+}
+
+// attempt sends one request and reports what it teaches about the server's clock.
+func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) {
+	request := tokenRequest{
+		registration: r.registration,
+		endpoint:     r.grant.endpoint,
+		scopes:       scopes,
+		keyIndex:     r.keyIndex,
+		skew:         r.grant.skew,
+		timeout:      r.timeout,
+	}
+	if r.registration.Method == MethodPrivateKeyJWT {
+		request.algorithm = algorithmFor(r.registration.Keys[r.keyIndex], r.discovery.Algorithms)
+	}
+	result, failure := request.send(ctx)
+	r.grant.manager.metrics.requested(r.registration.Payer, failure)
+	if result.skewChanged && result.offset.Abs() > skewAlert {
+		r.logger().Warn("the clock of this machine and the authorization server's differ: assertions are dated by the server's",
+			slog.Duration("server_ahead_by", result.offset.Round(time.Second)))
+	}
+	return result, failure
+}
+
+// verdict is the failure to report of a round: the first refusal, since what followed it were guesses. A clock too far off is
+// named as the cause, whatever the server called it.
+func (r *round) verdict(first, last *Error) *Error {
+	if last.Temporary || !first.authFault() {
+		return last
+	}
+	skew, alert := r.grant.skew.seen()
+	if alert && r.registration.Method == MethodPrivateKeyJWT && first.keyFault() {
+		e := *first
+		e.Code, e.Hint = CodeClockSkew, hintFor(CodeClockSkew)
+		e.Description = clean("the server's clock is "+skew.Round(time.Second).String()+" ahead of this machine's; it said "+
+			first.Code+": "+first.Description, 250)
+		return &e
+	}
+	return first
+}
+
+func (r *round) token(result outcome, scopes []string) Token {
+	response := result.response
+	if response.lifeNote != "" {
+		r.logger().Warn("the token's life is not what the server said", slog.String("note", response.lifeNote),
+			slog.Duration("life", response.life))
+	}
+	granted := scopes
+	if response.hasScope {
+		granted = response.scopes
+	}
+	return Token{
+		Scopes:   slices.Clone(granted),
+		Obtained: result.sent,
+		Expires:  result.sent.Add(response.life),
+		value:    response.value,
+	}
+}
+
+func (r *round) logger() *slog.Logger {
+	return r.grant.manager.logger.With(slog.String("payer", r.registration.Payer), slog.String("token_host", r.grant.host))
+}
