@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -118,17 +119,21 @@ func servePayersim(cmd *cobra.Command, address, baseURL string, handler http.Han
 	return nil
 }
 
-// parseClient reads ID=JWKS_FILE_OR_URL. An id may hold "=" itself, as URLs do: the last one counts, or the one before https:// or
-// http://.
+// parseClient reads ID=JWKS_FILE_OR_URL. An id may hold "=" itself, as URLs do: the last "=" divides, or the one before https://
+// or http://. A file must be there now, so that a mistyped name shows at the start and not as a refused token.
 func parseClient(text string) (payersim.Client, error) {
-	at := strings.LastIndex(text, "=")
 	for _, scheme := range []string{"=https://", "=http://"} {
-		if i := strings.LastIndex(text, scheme); i > 0 {
-			return payersim.Client{ID: text[:i], JWKSURL: text[i+1:]}, nil
+		if at := strings.LastIndex(text, scheme); at > 0 {
+			return payersim.Client{ID: text[:at], JWKSURL: text[at+1:]}, nil
 		}
 	}
+	at := strings.LastIndex(text, "=")
 	if at <= 0 || at == len(text)-1 {
 		return payersim.Client{}, fmt.Errorf("--client %q is not ID=JWKS_FILE_OR_URL", text)
 	}
-	return payersim.Client{ID: text[:at], JWKSFile: text[at+1:]}, nil
+	client := payersim.Client{ID: text[:at], JWKSFile: text[at+1:]}
+	if _, err := os.Stat(client.JWKSFile); err != nil {
+		return client, fmt.Errorf("--client %s: key set: %w", client.ID, err)
+	}
+	return client, nil
 }

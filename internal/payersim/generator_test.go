@@ -130,8 +130,8 @@ func TestGenerator_increment_is_exactly_the_difference_of_two_rounds(t *testing.
 func TestGenerator_changes_the_given_share_of_resources_each_round(t *testing.T) {
 	t.Parallel()
 	for _, share := range []float64{0.02, 0.1, 0.5} {
-		g := newGenerator(1000, 11, share)
-		const rounds = 8
+		g := newGenerator(400, 11, share)
+		const rounds = 5
 		for r := 1; r <= rounds; r++ {
 			g.advance(baseTime.AddDate(0, 0, r))
 		}
@@ -193,4 +193,18 @@ func TestGenerator_versions_and_instants_grow(t *testing.T) {
 			}
 		}
 	}
+}
+
+func BenchmarkPlan(b *testing.B) {
+	g := newGenerator(2_000, 1, 0.05)
+	for r := 1; r <= 1000; r++ {
+		g.advance(baseTime.Add(time.Duration(r) * time.Minute))
+	}
+	for b.Loop() {
+		pieces, err := g.plan(b.Context(), selection{resourceType: "ExplanationOfBenefit", round: 1000}, 1000)
+		if err != nil || len(pieces) == 0 {
+			b.Fatal(len(pieces), err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(g.at(1000).total(kindEOB)), "ns/resource")
 }

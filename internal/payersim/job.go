@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type job struct {
 	output   []*outputFile
 	deleted  []*outputFile
 	problems []*outputFile
+	byName   map[string]*outputFile
 }
 
 func (j *job) expires() time.Time { return j.ready.Add(j.lifetime) }
@@ -76,6 +78,10 @@ func (j *job) planFiles(ctx context.Context, src source, o *Options) error {
 	}
 	if len(j.ignored) > 0 {
 		j.problems = append(j.problems, newFixedFile("OperationOutcome.0.ndjson", "OperationOutcome", "", j.ignoredOutcomes()))
+	}
+	j.byName = map[string]*outputFile{}
+	for _, f := range slices.Concat(j.output, j.deleted, j.problems) {
+		j.byName[f.name] = f
 	}
 	return nil
 }
@@ -162,17 +168,8 @@ func (j *job) ignoredOutcomes() []byte {
 	return content
 }
 
-// find returns the job's file of a name, nil without one.
-func (j *job) find(name string) *outputFile {
-	for _, list := range [][]*outputFile{j.output, j.deleted, j.problems} {
-		for _, f := range list {
-			if f.name == name {
-				return f
-			}
-		}
-	}
-	return nil
-}
+// find returns the job's file of a name, nil without one. The job is planned.
+func (j *job) find(name string) *outputFile { return j.byName[name] }
 
 // writeTo writes the file's whole content. It always writes the same bytes.
 func (f *outputFile) writeTo(ctx context.Context, src source, w io.Writer) error {
