@@ -72,7 +72,7 @@ func (s *Server) use(text string) (token, bool) {
 	if t == nil || !s.now().Before(t.expires) {
 		return token{}, false
 	}
-	if limit := s.opts.Faults.RevokeTokensAfter; limit > 0 && t.uses >= limit {
+	if limit := s.plan().RevokeTokensAfter; limit > 0 && t.uses >= limit {
 		delete(s.tokens, key)
 		s.count.faults.Add(1)
 		return token{}, false

@@ -135,25 +135,27 @@ func (f Faults) badLines(p piece) []BadLine {
 	return in
 }
 
-// ledger counts which faults have struck.
-type ledger struct {
+// faultPlan is a set of faults and the count of which have struck.
+type faultPlan struct {
+	Faults
+
 	mu     sync.Mutex
-	counts map[string]int
+	struck map[string]int
 }
 
 // strike tells whether the fault has its turn, and takes it. key is what is counted: a fault's name, or that with a file's.
-func (l *ledger) strike(key string, times int) bool {
+func (p *faultPlan) strike(key string, times int) bool {
 	if times == 0 {
 		return false
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.counts[key] >= times {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.struck[key] >= times {
 		return false
 	}
-	if l.counts == nil {
-		l.counts = map[string]int{}
+	if p.struck == nil {
+		p.struck = map[string]int{}
 	}
-	l.counts[key]++
+	p.struck[key]++
 	return true
 }

@@ -84,6 +84,23 @@ func TestFaults_the_first_requests_of_each_kind_fail(t *testing.T) {
 	}
 }
 
+func TestFaults_can_be_replaced_while_the_payer_runs(t *testing.T) {
+	t.Parallel()
+	p := start(t, Options{Faults: Faults{KickOffFailFirst: 1 << 30}})
+	token := p.token("system/*.rs")
+	expect(t, p.kick("/$export", token), http.StatusServiceUnavailable, "transient")
+	for range 2 { // the count starts anew each time
+		if err := p.SetFaults(Faults{KickOffFailFirst: 1}); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, p.kick("/$export", token), http.StatusServiceUnavailable, "transient")
+		expect(t, p.kick("/$export", token), http.StatusAccepted, "")
+	}
+	if err := p.SetFaults(Faults{BytesPerSecond: -1}); err == nil {
+		t.Error("a negative rate was accepted")
+	}
+}
+
 func TestFaults_tokens_are_revoked_after_some_requests(t *testing.T) {
 	t.Parallel()
 	p := start(t, Options{Faults: Faults{RevokeTokensAfter: 2}})

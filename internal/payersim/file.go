@@ -22,7 +22,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	if f == nil {
 		return
 	}
-	if s.strike("file_fail_first", s.opts.Faults.FileFailFirst) {
+	if s.strike("file_fail_first", s.plan().FileFailFirst) {
 		s.refuse(w, r, s.unavailable())
 		return
 	}
@@ -31,7 +31,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/fhir+ndjson")
 	h.Set("Vary", "Accept-Encoding")
 	out := &sink{
-		w: w, ctx: r.Context(), rate: s.opts.Faults.BytesPerSecond, cutAt: s.opts.Faults.CutFileAtByte, sent: &s.count.fileBytes,
+		w: w, ctx: r.Context(), rate: s.plan().BytesPerSecond, cutAt: s.plan().CutFileAtByte, sent: &s.count.fileBytes,
 		cut: func() bool { return s.strike("cut_file_at_byte:"+j.id+"/"+f.name, 1) },
 	}
 	var err error
@@ -78,7 +78,7 @@ func (s *Server) findFile(w http.ResponseWriter, r *http.Request) (*job, *output
 		s.refuse(w, r, missing)
 		return nil, nil
 	}
-	if err := j.plan(context.WithoutCancel(r.Context()), s.source, &s.opts); err != nil {
+	if err := j.plan(context.WithoutCancel(r.Context()), s.source, s.opts.LinesPerFile, s.plan()); err != nil {
 		s.refuse(w, r, refusal{status: http.StatusInternalServerError, code: "exception", text: err.Error()})
 		return nil, nil
 	}

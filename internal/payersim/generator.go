@@ -217,10 +217,10 @@ func (e era) instant(k, i, round int) int64 {
 	return baseStart + int64(e.hash(k, i, 1<<40)%(baseDays*24*3600))*1000
 }
 
-// The instants of round 0 lie in the three years from baseStart.
-var baseStart = time.Date(2022, 7, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
+// The instants of round 0 lie in the days from baseStart on: after every date that a claim bears, before every simulation.
+var baseStart = time.Date(2025, 10, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 
-const baseDays = 3 * 365
+const baseDays = 90
 
 func kindOf(resourceType string) int {
 	for k, name := range kindNames {

@@ -56,23 +56,23 @@ type outputFile struct {
 const entriesPerBundle = 100
 
 // plan lists the job's files, once; who asks first waits for it. ctx must not end with a single request.
-func (j *job) plan(ctx context.Context, src source, o *Options) error {
-	j.planOnce.Do(func() { j.planErr = j.planFiles(ctx, src, o) })
+func (j *job) plan(ctx context.Context, src source, linesPerFile int, faults *faultPlan) error {
+	j.planOnce.Do(func() { j.planErr = j.planFiles(ctx, src, linesPerFile, faults) })
 	return j.planErr
 }
 
-func (j *job) planFiles(ctx context.Context, src source, o *Options) error {
+func (j *job) planFiles(ctx context.Context, src source, linesPerFile int, faults *faultPlan) error {
 	fingerprint := src.fingerprint(j.round)
 	for _, resourceType := range j.types {
 		sel := selection{resourceType: resourceType, round: j.round, since: j.since, until: j.until}
-		pieces, err := src.plan(ctx, sel, o.LinesPerFile)
+		pieces, err := src.plan(ctx, sel, linesPerFile)
 		if err != nil {
 			return fmt.Errorf("plan %s: %w", resourceType, err)
 		}
 		for n, p := range pieces {
-			j.output = append(j.output, newPieceFile(n, p, o.Faults, fingerprint))
+			j.output = append(j.output, newPieceFile(n, p, faults, fingerprint))
 		}
-		if err := j.planDeletions(ctx, src, sel, o.LinesPerFile); err != nil {
+		if err := j.planDeletions(ctx, src, sel, linesPerFile); err != nil {
 			return fmt.Errorf("plan deletions of %s: %w", resourceType, err)
 		}
 	}
@@ -86,7 +86,7 @@ func (j *job) planFiles(ctx context.Context, src source, o *Options) error {
 	return nil
 }
 
-func newPieceFile(n int, p piece, faults Faults, fingerprint string) *outputFile {
+func newPieceFile(n int, p piece, faults *faultPlan, fingerprint string) *outputFile {
 	f := &outputFile{
 		name: p.resourceType + "." + strconv.Itoa(n) + ".ndjson", resourceType: p.resourceType, scope: p.resourceType,
 		piece: p, bad: faults.badLines(p), count: p.lines,

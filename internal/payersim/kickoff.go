@@ -49,7 +49,7 @@ func (s *Server) kickOff(at level) http.HandlerFunc {
 			s.insufficientScope(w, r, "any type of this export")
 			return
 		}
-		if s.strike("kickoff_fail_first", s.opts.Faults.KickOffFailFirst) {
+		if s.strike("kickoff_fail_first", s.plan().KickOffFailFirst) {
 			s.refuse(w, r, s.unavailable())
 			return
 		}
@@ -126,7 +126,7 @@ func (s *Server) start(clientID, requestURL string, req exportRequest) *job {
 	}
 	j := &job{
 		id: secret(), client: clientID, request: requestURL, exportRequest: req, round: s.shown, transactionTime: instant,
-		ready: s.now().Add(s.opts.Faults.ExportDuration), lifetime: s.opts.JobLifetime,
+		ready: s.now().Add(s.plan().ExportDuration), lifetime: s.opts.JobLifetime,
 	}
 	s.jobs[j.id] = j
 	return j

@@ -27,7 +27,7 @@ type Server struct {
 	log    *slog.Logger
 	source source
 	mux    *http.ServeMux
-	faults ledger
+	faults atomic.Pointer[faultPlan]
 	cache  gzipCache
 	count  counters
 
@@ -75,9 +75,23 @@ func New(o Options) (*Server, error) {
 	} else {
 		s.source = newGenerator(o.Patients, o.Seed, o.Changes)
 	}
+	s.faults.Store(&faultPlan{Faults: o.Faults})
 	s.routes()
 	return s, nil
 }
+
+// SetFaults replaces the fault plan; what it counts starts at zero. Files of exports that a client has already seen the manifest
+// of keep their bad lines. Errors: values that make no sense.
+func (s *Server) SetFaults(f Faults) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	s.faults.Store(&faultPlan{Faults: f})
+	return nil
+}
+
+// plan is the fault plan in force.
+func (s *Server) plan() *faultPlan { return s.faults.Load() }
 
 // Register adds a client. Errors: no id, an id already registered, or not exactly one source of keys.
 func (s *Server) Register(c Client) error {
@@ -144,7 +158,7 @@ func (s *Server) origin(r *http.Request) string {
 
 // strike tells whether a counted fault has its turn.
 func (s *Server) strike(key string, times int) bool {
-	if !s.faults.strike(key, times) {
+	if !s.plan().strike(key, times) {
 		return false
 	}
 	s.count.faults.Add(1)
@@ -155,7 +169,7 @@ func (s *Server) strike(key string, times int) bool {
 func (s *Server) unavailable() refusal {
 	return refusal{
 		status: http.StatusServiceUnavailable, code: "transient", text: "the payer is unavailable for a moment",
-		retryAfter: max(s.opts.Faults.retryAfter(), time.Second),
+		retryAfter: max(s.plan().retryAfter(), time.Second),
 	}
 }
 

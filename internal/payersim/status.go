@@ -68,7 +68,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()
-	if s.opts.Faults.tooEarly(now, j.nextPoll) {
+	if s.plan().tooEarly(now, j.nextPoll) {
 		s.count.earlyPolls.Add(1)
 		s.refuse(w, r, refusal{
 			status: http.StatusTooManyRequests, code: "throttled", text: "this poll came earlier than Retry-After allows",
@@ -76,7 +76,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 		})
 		return
 	}
-	if s.strike("status_fail_first", s.opts.Faults.StatusFailFirst) {
+	if s.strike("status_fail_first", s.plan().StatusFailFirst) {
 		s.refuse(w, r, s.unavailable())
 		return
 	}
@@ -85,7 +85,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 		return
 	}
 	j.nextPoll = j.ready
-	if err := j.plan(context.WithoutCancel(r.Context()), s.source, &s.opts); err != nil {
+	if err := j.plan(context.WithoutCancel(r.Context()), s.source, s.opts.LinesPerFile, s.plan()); err != nil {
 		s.refuse(w, r, refusal{status: http.StatusInternalServerError, code: "exception", text: err.Error()})
 		return
 	}
@@ -117,7 +117,7 @@ func (s *Server) inProgress(w http.ResponseWriter, j *job) {
 	percent := int64(100 * now.Sub(j.transactionTime) / max(1, j.ready.Sub(j.transactionTime)))
 	w.Header().Set("X-Progress", fmt.Sprintf(progressForms[j.polls%len(progressForms)], min(99, max(0, percent))))
 	j.polls++
-	if wait := s.opts.Faults.retryAfter(); wait > 0 {
+	if wait := s.plan().retryAfter(); wait > 0 {
 		w.Header().Set("Retry-After", wholeSeconds(wait))
 		j.nextPoll = now.Add(wait)
 	}

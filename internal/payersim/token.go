@@ -78,7 +78,7 @@ func (s *Server) tokenRequest(w http.ResponseWriter, r *http.Request) (*client, 
 	if id := form.Get("client_id"); form.Has("client_id") && id != who.id {
 		return nil, nil, &oauthError{http.StatusBadRequest, "invalid_client", "client_id is not the assertion's issuer"}
 	}
-	if s.strike("token_endpoint_fail_first", s.opts.Faults.TokenEndpointFailFirst) {
+	if s.strike("token_endpoint_fail_first", s.plan().TokenEndpointFailFirst) {
 		return nil, nil, &oauthError{http.StatusServiceUnavailable, "temporarily_unavailable", "try again with a new assertion"}
 	}
 	granted := who.grants.cut(asked)
