@@ -13,12 +13,16 @@ import (
 	"io"
 	"log/slog"
 	"regexp"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/youmark/pkcs8"
 )
 
 // maxKeyBytes bounds what is parsed as a key: the largest RSA key in PEM has a tenth of it.
 const maxKeyBytes = 64 << 10
+
+const maxKidBytes = 255
 
 // Key is a private key that signs client assertions, with the id that payers know it by. It redacts itself in every
 // format; only MarshalPEM gives the private half away, and only where it is in memory.
@@ -47,7 +51,18 @@ func NewKey(id, algorithmName string, signer crypto.Signer) (*Key, error) {
 			return nil, err
 		}
 	}
+	if err := checkKid(id); err != nil {
+		return nil, err
+	}
 	return &Key{id: id, algorithm: alg, chosen: algorithmName != "", signer: signer}, nil
+}
+
+// checkKid refuses ids that cannot stand in a line of text: they also stand in key files and logs.
+func checkKid(id string) error {
+	if len(id) > maxKidBytes || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }) {
+		return fmt.Errorf("the kid %q cannot be used: at most %d bytes, without spaces and control characters", truncate(id, 40), maxKidBytes)
+	}
+	return nil
 }
 
 // GenerateKey makes a new key: an EC key on the algorithm's curve, or an RSA key of 3072 bits. algorithmName "" is ES384; id ""
@@ -75,7 +90,8 @@ func GenerateKey(algorithmName, id string) (*Key, error) {
 
 // ParseKey reads a private key: PEM with PKCS#1, PKCS#8 or SEC1 inside, or a JWK (RFC 7517). id is the kid; "" takes the one
 // that the file names (a JWK's kid, or a "kid:" line above the PEM block), else the RFC 7638 thumbprint. algorithmName ""
-// is a JWK's alg, else RS384 for RSA, and ES256, ES384 or ES512 by the curve.
+// takes the one that the file names (a JWK's alg, or an "alg:" line), else RS384 for RSA, and ES256, ES384 or ES512 by the
+// curve.
 func ParseKey(id, algorithmName string, data []byte) (*Key, error) {
 	return ParseEncryptedKey(id, algorithmName, data, nil)
 }
@@ -100,8 +116,12 @@ func ParseEncryptedKey(id, algorithmName string, data, passphrase []byte) (*Key,
 	if err != nil {
 		return nil, err
 	}
+	kid, alg := labelsOf(preamble)
 	if id == "" {
-		id = kidOf(preamble)
+		id = kid
+	}
+	if algorithmName == "" {
+		algorithmName = alg
 	}
 	return NewKey(id, algorithmName, signer)
 }
@@ -121,16 +141,20 @@ func findKeyBlock(data []byte) (block *pem.Block, preamble []byte) {
 	}
 }
 
-// kidLine is the explanatory text (RFC 7468 section 5.2) that MarshalPEM writes above the block. It is not a PEM header:
+// labelLine is the explanatory text (RFC 7468 section 5.2) that MarshalPEM writes above the block. It is not a PEM header:
 // openssl refuses headers other than those of encryption, but skips text outside of the block.
-var kidLine = regexp.MustCompile(`(?m)^kid: *(\S+)[ \r]*$`)
+var labelLine = regexp.MustCompile(`(?m)^(kid|alg): *(\S+)[ \r]*$`)
 
-func kidOf(text []byte) string {
+func labelsOf(text []byte) (kid, alg string) {
 	head, _, _ := bytes.Cut(text, []byte("-----BEGIN"))
-	if match := kidLine.FindSubmatch(head); match != nil {
-		return string(match[1])
+	for _, match := range labelLine.FindAllSubmatch(head, -1) {
+		if string(match[1]) == "kid" {
+			kid = string(match[2])
+		} else {
+			alg = string(match[2])
+		}
 	}
-	return ""
+	return kid, alg
 }
 
 func parseBlock(block *pem.Block, passphrase []byte) (crypto.Signer, error) {
@@ -197,8 +221,8 @@ func (k *Key) Thumbprint() string {
 	return digest
 }
 
-// MarshalPEM writes the private key as PKCS#8 PEM, with the kid in a line above the block, where ParseKey finds it and
-// other readers skip it. A key that cannot leave its KMS is an error.
+// MarshalPEM writes the private key as PKCS#8 PEM, with the kid (and an alg that is not the default) in lines above the block, where
+// ParseKey finds them and other readers skip them. A key that cannot leave its KMS is an error.
 func (k *Key) MarshalPEM() ([]byte, error) {
 	switch k.signer.(type) {
 	case *rsa.PrivateKey, *ecdsa.PrivateKey:
@@ -209,8 +233,11 @@ func (k *Key) MarshalPEM() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode key %q: %w", k.id, err)
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return append([]byte("kid: "+k.id+"\n"), block...), nil
+	text := "kid: " + k.id + "\n"
+	if usual, err := chooseAlgorithm("", k.signer.Public()); err == nil && usual.name != k.algorithm.name {
+		text += "alg: " + k.algorithm.name + "\n"
+	}
+	return append([]byte(text), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})...), nil
 }
 
 // MarshalPublicPEM writes the public half as PKIX PEM, for portals that take no JWK Set.

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"ingestd/internal/smartauth"
+)
+
+func newKeysCommand() *cobra.Command {
+	keys := &cobra.Command{
+		Use:   "keys",
+		Short: "Generate signing keys and print their public halves",
+	}
+	keys.AddCommand(newKeysGenerateCommand(), newKeysJWKSCommand())
+	return keys
+}
+
+func newKeysGenerateCommand() *cobra.Command {
+	var out, algorithm, kid string
+	command := &cobra.Command{
+		Use:   "generate --out FILE",
+		Short: "Write a new private key and print its kid",
+		Long: `Writes a new private key to a file that only its owner can read, and prints its kid. The kid also stands in the file, above
+the key, so that 'ingestd keys jwks --key FILE' prints it again. A file that exists is not overwritten.`,
+		Example: `  ingestd keys generate --out /etc/ingestd/keys/2026-11.pem --kid 2026-11`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if out == "" {
+				return usageError{errors.New("--out is missing: the file to write the private key to")}
+			}
+			key, err := smartauth.GenerateKey(algorithm, kid)
+			if err != nil {
+				return usageError{err}
+			}
+			if err := smartauth.WriteKeyFile(out, key); err != nil {
+				if errors.Is(err, fs.ErrExist) {
+					return usageError{fmt.Errorf("%s exists and is not overwritten: payers may trust the key in it", out)}
+				}
+				return err
+			}
+			return printLine(cmd.OutOrStdout(), key.ID())
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&out, "out", "", "file to write the private key to (required)")
+	flags.StringVar(&algorithm, "algorithm", "ES384", "RS256, RS384, RS512, ES256, ES384 or ES512")
+	flags.StringVar(&kid, "kid", "", "the key's id (default: its RFC 7638 thumbprint)")
+	return command
+}
+
+func newKeysJWKSCommand() *cobra.Command {
+	var files []string
+	var kid string
+	command := &cobra.Command{
+		Use:   "jwks --key FILE...",
+		Short: "Print the public JWK Set, to register or host",
+		Long: `Prints the public halves of private keys as a JWK Set: what a payer's portal takes, and what a JWKS URL serves. No private
+member is ever in it.`,
+		Example: `  ingestd keys jwks --key /etc/ingestd/keys/2026-11.pem`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(files) == 0 {
+				return usageError{errors.New("--key is missing: the file of a private key")}
+			}
+			if kid != "" && len(files) > 1 {
+				return usageError{errors.New("--kid names one key: give one --key with it")}
+			}
+			keys, err := readKeyFiles(files, kid)
+			if err != nil {
+				return usageError{err}
+			}
+			return printJWKS(cmd.OutOrStdout(), keys)
+		},
+	}
+	flags := command.Flags()
+	flags.StringArrayVar(&files, "key", nil, "file of a private key; give it again for further keys")
+	flags.StringVar(&kid, "kid", "", "the kid to print (default: the one in the file, else the RFC 7638 thumbprint)")
+	return command
+}
+
+func readKeyFiles(files []string, kid string) ([]*smartauth.Key, error) {
+	keys := make([]*smartauth.Key, 0, len(files))
+	for _, file := range files {
+		data, err := smartauth.ReadKeyFile(file)
+		if err != nil {
+			return nil, err
+		}
+		key, err := smartauth.ParseKey(kid, "", data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+func printJWKS(out io.Writer, keys []*smartauth.Key) error {
+	set, err := smartauth.NewJWKS(keys...)
+	if err != nil {
+		return usageError{err}
+	}
+	if _, err := out.Write(set); err != nil {
+		return fmt.Errorf("write the JWK Set: %w", err)
+	}
+	return nil
+}
+
+func printLine(out io.Writer, line string) error {
+	if _, err := fmt.Fprintln(out, line); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
