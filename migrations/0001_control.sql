@@ -25,6 +25,7 @@ CREATE TABLE ingest.export (
     progress_percent real,
     polls            integer     NOT NULL DEFAULT 0,
     restarts         integer     NOT NULL DEFAULT 0,
+    generation       integer     NOT NULL DEFAULT 0,
     transaction_time text        NOT NULL DEFAULT '',
     transaction_at   timestamptz,
     expires_at       timestamptz,
@@ -65,6 +66,7 @@ COMMENT ON COLUMN ingest.export.series IS 'Digest of what was asked (level, grou
 COMMENT ON COLUMN ingest.export.since IS 'The _since that was sent; empty for none.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
 COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
+COMMENT ON COLUMN ingest.export.generation IS 'Of its jobs: when one is enqueued again, those of older generations are void.';
 COMMENT ON COLUMN ingest.export.lines IS 'Lines of the output files, without blank ones. It equals inserted + updated + unchanged + superseded + quarantined.';
 COMMENT ON COLUMN ingest.export.bytes IS 'Decompressed bytes of all files.';
 COMMENT ON COLUMN ingest.export.wire_bytes IS 'Bytes of all files as transferred.';

@@ -18,13 +18,13 @@ const maxQuarantinedBytes = 1 << 20
 
 // Line is one line of a file, as the reader of the file splits it.
 type Line struct {
-	Bytes   []byte // without its line end; valid until the next line is asked for; nil where TooLong
-	Number  int64  // from 1, blank lines counted
-	End     int64  // decompressed bytes of the file up to and with this line
-	TooLong bool   // longer than limits.max_line: not kept
-	Length  int64  // bytes of the line, without its line end
-	Head    []byte // the beginning of a line that is too long
-	Digest  []byte // SHA-256 of a line that is too long
+	Bytes   []byte            // without its line end; valid until the next line is asked for; nil where TooLong
+	Number  int64             // from 1, blank lines counted
+	End     int64             // decompressed bytes of the file up to and with this line
+	TooLong bool              // longer than limits.max_line: not kept
+	Length  int64             // bytes of the line, without its line end
+	Head    []byte            // the beginning of a line that is too long
+	Digest  [sha256.Size]byte // SHA-256 of a line that is too long
 }
 
 // chunk is what is staged, and committed, at once: rows, or entries of deleted and error files, and the checkpoint that
@@ -109,10 +109,8 @@ func newChunker(f File) *chunker {
 
 // digest returns the SHA-256 of a line and adds it to the digest of the file's prefix.
 func (k *chunker) digest(line Line) [sha256.Size]byte {
-	var sum [sha256.Size]byte
-	if line.TooLong {
-		copy(sum[:], line.Digest)
-	} else {
+	sum := line.Digest
+	if !line.TooLong {
 		sum = sha256.Sum256(line.Bytes)
 	}
 	k.prefix.Write(sum[:]) // a hash never fails

@@ -88,6 +88,7 @@ type Export struct {
 	ProgressPercent float64 // -1 where unknown
 	Polls           int
 	Restarts        int
+	Generation      int // of its jobs: one of an older generation has been replaced, and has nothing left to do
 	TransactionTime string
 	TransactionAt   time.Time
 
@@ -106,7 +107,7 @@ type Export struct {
 
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, removes_ghosts, released_by <> '',
-	status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, transaction_time, transaction_at,
+	status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
@@ -115,7 +116,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var due, date, transaction, kickedOff, manifest, loaded, finished *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.RemovesGhosts, &e.Released,
-		&e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.TransactionTime, &transaction,
+		&e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)
@@ -227,29 +228,41 @@ func (s *Store) Exports(ctx context.Context, payer string, limit int) ([]Export,
 	return exports, nil
 }
 
-// KickedOffTx stores where the status of an accepted export is asked for: starting → polling.
-func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, statusURL string, date time.Time) error {
-	return change(ctx, tx, `
-		UPDATE ingest.export
-		SET state = 'polling', status_url = $2, kick_off_date = $3, kicked_off_at = now(), job_due_at = now(), polls = 0,
-			progress = '', progress_percent = NULL
-		WHERE id = $1 AND state = 'starting'`, id, statusURL, orNull(date))
+// BeginJob puts the reaper off while a job of this generation is at work on an export in this state, for at most the given
+// time. IsStale says that the job has been replaced, or has nothing left to do.
+func (s *Store) BeginJob(ctx context.Context, id int64, generation int, state State, atMost time.Duration) (Export, error) {
+	err := change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = now() + $4::interval
+		WHERE id = $1 AND generation = $2 AND state = $3`, id, generation, state, atMost)
+	if err != nil {
+		return Export{}, err
+	}
+	return s.Export(ctx, id)
 }
 
-// NotePoll stores what the payer said of an export that is not complete, and when it will be asked again.
-func (s *Store) NotePoll(ctx context.Context, id int64, progress string, percent float64, next time.Time) error {
+// KickedOffTx stores where the status of an accepted export is asked for: starting → polling.
+func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation int, statusURL string, date time.Time) error {
+	return change(ctx, tx, `
+		UPDATE ingest.export
+		SET state = 'polling', status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
+			progress = '', progress_percent = NULL
+		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, statusURL, orNull(date))
+}
+
+// NotePoll stores what the payer said of an export that is not complete, and in how long it will be asked again.
+func (s *Store) NotePoll(ctx context.Context, id int64, progress string, percent float64, next time.Duration) error {
 	var known *float64
 	if percent >= 0 {
 		known = &percent
 	}
 	return change(ctx, s.pool, `
-		UPDATE ingest.export SET polls = polls + 1, progress = $2, progress_percent = $3, job_due_at = $4
+		UPDATE ingest.export SET polls = polls + 1, progress = $2, progress_percent = $3, job_due_at = now() + $4::interval
 		WHERE id = $1 AND state = 'polling'`, id, progress, known, next)
 }
 
-// NoteJobDue stores when the next job of an export is due, so that the reaper does not take its waiting for its end.
-func (s *Store) NoteJobDue(ctx context.Context, id int64, due time.Time) error {
-	return change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = $2 WHERE id = $1`, id, due)
+// NoteJobDue stores in how long the next job of an export is due, so that the reaper does not take its waiting for its end.
+// The time counts by the database's clock: those of instances may differ.
+func (s *Store) NoteJobDue(ctx context.Context, id int64, wait time.Duration) error {
+	return change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = now() + $2::interval WHERE id = $1`, id, wait)
 }
 
 // RestartTx makes an export that the payer has lost start again: polling or loading → starting. What was staged of it is
@@ -257,7 +270,8 @@ func (s *Store) NoteJobDue(ctx context.Context, id int64, due time.Time) error {
 func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64) error {
 	err := change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'starting', status_url = '', restarts = restarts + 1, job_due_at = now(), progress = '',
+		SET state = 'starting', status_url = '', restarts = restarts + 1, generation = generation + 1,
+			job_due_at = now(), progress = '',
 			progress_percent = NULL, manifest_at = NULL
 		WHERE id = $1 AND state IN ('polling', 'loading')`, id)
 	if err != nil {

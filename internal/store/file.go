@@ -173,10 +173,10 @@ func (s *Store) NoteDownload(ctx context.Context, exportID int64, ordinal int) e
 		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal)
 }
 
-// NoteFileDue stores when the job of a file will go on, after a failure or a pause.
-func (s *Store) NoteFileDue(ctx context.Context, exportID int64, ordinal int, due time.Time) error {
-	return change(ctx, s.pool, `UPDATE ingest.export_file SET job_due_at = $3
-		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, due)
+// NoteFileDue stores in how long the job of a file will go on, after a failure or a pause.
+func (s *Store) NoteFileDue(ctx context.Context, exportID int64, ordinal int, wait time.Duration) error {
+	return change(ctx, s.pool, `UPDATE ingest.export_file SET job_due_at = now() + $3::interval
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, wait)
 }
 
 // RenewURLsTx stores the URLs of a manifest that was asked for again because links had expired. The manifest must list

@@ -22,7 +22,7 @@ type Lease struct {
 	key  int64
 }
 
-// LockExport takes the lock on an export's control steps; ErrLocked where somebody holds it.
+// LockExport takes the lock on an export's publish; ErrLocked where somebody holds it.
 func (s *Store) LockExport(ctx context.Context, exportID int64) (*Lease, error) {
 	return s.lock(ctx, exportKey(exportID))
 }
@@ -33,7 +33,7 @@ func (s *Store) LockFile(ctx context.Context, exportID int64, ordinal int) (*Lea
 }
 
 func (s *Store) lock(ctx context.Context, key int64) (*Lease, error) {
-	conn, err := s.pool.Acquire(ctx)
+	conn, err := s.bulk.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to take a lock: %w", err)
 	}

@@ -18,7 +18,8 @@ type Options struct {
 	URL string
 	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
 	Schema string
-	// MaxConnections bounds the pool; 10 if 0.
+	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. Half of them are for bulk
+	// work, one a load or publish; the others are for everything that is quick.
 	MaxConnections int
 	Logger         *slog.Logger
 }
@@ -26,6 +27,7 @@ type Options struct {
 // Store is the access to one database. It is safe for concurrent use.
 type Store struct {
 	pool    *pgxpool.Pool
+	bulk    *pgxpool.Pool // of its own, so that long loads never keep a short query waiting, nor the other way round
 	schema  string
 	history string
 	logger  *slog.Logger
@@ -38,13 +40,12 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		// pgx redacts passwords where it can parse them; where it cannot, the text may be anything.
 		return nil, errors.New("database.url is not a Postgres connection string: expected postgres://user@host:port/database")
 	}
-	config.MaxConns = 10
-	if o.MaxConnections > 0 {
-		config.MaxConns = int32(min(o.MaxConnections, 10_000)) //nolint:gosec // bounded on the same line
-	}
+	connections := max(4, min(orDefault(o.MaxConnections, 10), 10_000))
 	config.ConnConfig.RuntimeParams["application_name"] = "ingestd"
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	bulkConfig := config.Copy()
+	config.MaxConns, bulkConfig.MaxConns = int32(connections-connections/2), int32(connections/2) //nolint:gosec // at most 10,000
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the connection pool: %w", err)
@@ -53,17 +54,28 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		pool.Close()
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
+	bulk, err := pgxpool.NewWithConfig(ctx, bulkConfig)
+	if err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("open the connection pool: %w", err)
+	}
 	if o.Schema == "" {
 		o.Schema = "fhir"
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Store{pool: pool, schema: o.Schema, history: o.Schema + "_history", logger: o.Logger}, nil
+	return &Store{pool: pool, bulk: bulk, schema: o.Schema, history: o.Schema + "_history", logger: o.Logger}, nil
 }
 
 // Close closes all connections; those in use are closed when they are returned.
-func (s *Store) Close() { s.pool.Close() }
+func (s *Store) Close() {
+	s.bulk.Close()
+	s.pool.Close()
+}
+
+// BulkConnections is how many loads and publishes can run at once.
+func (s *Store) BulkConnections() int { return int(s.bulk.Config().MaxConns) }
 
 // Pool is the connection pool, for the job engine, which shares it.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
@@ -118,4 +130,11 @@ func SQLState(err error) string {
 		return pgErr.Code
 	}
 	return ""
+}
+
+func orDefault(n, otherwise int) int {
+	if n == 0 {
+		return otherwise
+	}
+	return n
 }

@@ -87,8 +87,9 @@ func (s *Store) PruneTicks(ctx context.Context, keep time.Duration) error {
 
 // OverdueExport is an export whose next job should have run but has not: its instance died, or the job was lost.
 type OverdueExport struct {
-	ID    int64
-	State State
+	ID         int64
+	State      State
+	Generation int
 }
 
 // OverdueFile is a file whose load stands still.
@@ -101,7 +102,7 @@ type OverdueFile struct {
 // ReclaimExportTx and ReclaimFileTx find out.
 func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExport, []OverdueFile, error) {
 	rows, err := s.pool.Query(ctx, `
-		SELECT id, state FROM ingest.export
+		SELECT id, state, generation FROM ingest.export
 		WHERE state IN ('starting', 'polling', 'publishing') AND job_due_at < now() - $1::interval ORDER BY id`, grace)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for overdue exports: %w", err)
@@ -125,14 +126,15 @@ func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExpo
 }
 
 // ReclaimExportTx takes an overdue export over, where nobody holds its lock and it is still overdue: its next job may then
-// be enqueued in the same transaction. The export leaves the queue of its own that it may have had, whose worker is gone.
+// be enqueued in the same transaction, for the next generation. The export leaves the queue of its own that it may have had, whose worker is gone.
 func (s *Store) ReclaimExportTx(ctx context.Context, tx pgx.Tx, o OverdueExport, grace time.Duration) (bool, error) {
 	free, err := tryLockTx(ctx, tx, exportKey(o.ID))
 	if err != nil || !free {
 		return false, err
 	}
-	err = change(ctx, tx, `UPDATE ingest.export SET job_due_at = now(), queue = ''
-		WHERE id = $1 AND state = $2 AND job_due_at < now() - $3::interval`, o.ID, o.State, grace)
+	err = change(ctx, tx, `UPDATE ingest.export SET job_due_at = now(), queue = '', generation = generation + 1
+		WHERE id = $1 AND state = $2 AND generation = $4 AND job_due_at < now() - $3::interval`,
+		o.ID, o.State, grace, o.Generation)
 	if errors.Is(err, errStale) {
 		return false, nil
 	}

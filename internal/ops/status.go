@@ -1,0 +1,114 @@
+package ops
+
+import (
+	"context"
+	"time"
+
+	"ingestd/internal/config"
+	"ingestd/internal/scheduler"
+	"ingestd/internal/store"
+)
+
+// PayerStatus is the answer to "how fresh is this payer, and why?". Its JSON form is a public interface.
+type PayerStatus struct {
+	Payer string `json:"payer"`
+	// State is never, idle, disabled, or that of the last export where it is not published: starting, polling, loading,
+	// publishing, held, failed, canceled.
+	State string `json:"state"`
+	// LastSuccess is when an export was last published.
+	LastSuccess *time.Time `json:"last_success"`
+	// FreshnessSeconds is the age of the latest transactionTime that was published.
+	FreshnessSeconds *float64       `json:"freshness_seconds"`
+	NextRun          *time.Time     `json:"next_run"`
+	LastExport       *ExportSummary `json:"last_export"`
+	LastError        *ErrorSummary  `json:"last_error"`
+}
+
+// ErrorSummary is why the last export was not published.
+type ErrorSummary struct {
+	ExportID int64     `json:"export_id"`
+	At       time.Time `json:"at"`
+	Code     string    `json:"code"`
+	Message  string    `json:"message"`
+	Hint     string    `json:"hint,omitempty"`
+}
+
+// ExportSummary is an export in numbers. Its JSON form is a public interface.
+type ExportSummary struct {
+	ExportID        int64   `json:"export_id"`
+	Payer           string  `json:"payer"`
+	State           string  `json:"state"`
+	Kind            string  `json:"kind"`
+	TransactionTime string  `json:"transaction_time"`
+	Lines           int64   `json:"lines"`
+	Bytes           int64   `json:"bytes"`
+	WireBytes       int64   `json:"wire_bytes"`
+	Inserted        int64   `json:"inserted"`
+	Updated         int64   `json:"updated"`
+	Unchanged       int64   `json:"unchanged"`
+	Superseded      int64   `json:"superseded"`
+	Deleted         int64   `json:"deleted"`
+	Ghosts          int64   `json:"ghosts"`
+	Quarantined     int64   `json:"quarantined"`
+	Seconds         float64 `json:"seconds"`
+}
+
+// Summarize returns an export in numbers; seconds of one that is not finished count until now.
+func Summarize(e store.Export, now time.Time) ExportSummary {
+	end := e.FinishedAt
+	if end.IsZero() {
+		end = now
+	}
+	return ExportSummary{
+		ExportID: e.ID, Payer: e.Payer, State: string(e.State), Kind: string(e.Kind), TransactionTime: e.TransactionTime,
+		Lines: e.Lines, Bytes: e.Bytes, WireBytes: e.WireBytes, Inserted: e.Inserted, Updated: e.Updated,
+		Unchanged: e.Unchanged, Superseded: e.Superseded, Deleted: e.Deleted, Ghosts: e.Ghosts, Quarantined: e.Quarantined,
+		Seconds: max(0, end.Sub(e.CreatedAt).Seconds()),
+	}
+}
+
+// Status returns the state of all payers of the configuration, in its order.
+func Status(ctx context.Context, s *store.Store, payers []config.Payer, now time.Time) ([]PayerStatus, error) {
+	states, err := s.PayerStates(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]PayerStatus, 0, len(payers))
+	for _, p := range payers {
+		all = append(all, payerStatus(p, states[p.Name], now))
+	}
+	return all, nil
+}
+
+func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerStatus {
+	status := PayerStatus{Payer: p.Name, State: "never"}
+	if last := known.Last; last.ID != 0 {
+		status.State = string(last.State)
+		if last.State == store.StatePublished {
+			status.State = "idle"
+		}
+		summary := Summarize(last, now)
+		status.LastExport = &summary
+		if last.ErrorCode != "" {
+			at := last.FinishedAt
+			if at.IsZero() {
+				at = last.CreatedAt
+			}
+			status.LastError = &ErrorSummary{ExportID: last.ID, At: at, Code: last.ErrorCode, Message: last.Error, Hint: last.Hint}
+		}
+	}
+	if !p.Enabled && (status.State == "never" || status.State == "idle") {
+		status.State = "disabled"
+	}
+	if known.Published.ID != 0 {
+		status.LastSuccess = &known.Published.FinishedAt
+	}
+	if !known.FreshAt.IsZero() {
+		seconds := max(0, now.Sub(known.FreshAt).Seconds())
+		status.FreshnessSeconds = &seconds
+	}
+	if next := scheduler.NextRun(p, now); !next.IsZero() {
+		status.NextRun = &next
+	}
+	return status
+}

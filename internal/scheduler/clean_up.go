@@ -1,0 +1,61 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/store"
+)
+
+// cleanUpArgs ask for the end of an export that is over: at the payer, and in staging.
+type cleanUpArgs struct {
+	ExportID  int64  `json:"export_id"`
+	StatusURL string `json:"status_url"`
+}
+
+// Kind implements river.JobArgs.
+func (cleanUpArgs) Kind() string { return "clean_up" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (cleanUpArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: cleanUpAttempts}
+}
+
+// cleanUpWorker drops what is left of an export's staging, and tells the payer that its files are no longer needed
+// (Bulk Data 3.0, Delete Request). A payer that does not understand that is no failure.
+type cleanUpWorker struct {
+	river.WorkerDefaults[cleanUpArgs]
+	engine *Engine
+}
+
+// Work implements river.Worker.
+func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) error {
+	e, args := w.engine, job.Args
+	x, err := e.store.Export(ctx, args.ExportID)
+	if err != nil {
+		return err
+	}
+	if x.State.Active() {
+		return fmt.Errorf("export %d is not over", x.ID)
+	}
+	if err := e.store.DropStaging(ctx, x.ID); err != nil {
+		return err
+	}
+	if p, ok := e.payers[x.Payer]; ok && args.StatusURL != "" {
+		if err := p.Client.Delete(ctx, args.StatusURL); err != nil {
+			_, safe := describe(err)
+			log := e.logger.With("payer", x.Payer, "export_id", x.ID, "error", safe)
+			if job.Attempt < job.MaxAttempts {
+				log.InfoContext(ctx, "the payer did not take the DELETE, will be tried again")
+				return fmt.Errorf("delete the export at the payer: %s", safe)
+			}
+			log.WarnContext(ctx, "the payer did not take the DELETE: its files stay until they expire")
+		}
+	}
+	if err := e.store.CleanedUp(ctx, x.ID); err != nil && !store.IsStale(err) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
+
+	"ingestd/internal/config"
+	"ingestd/internal/export"
+	"ingestd/internal/store"
+)
+
+// The queues that every daemon works. Loads and publishes have one of their own, so that they never keep a poll waiting;
+// it takes no more of them at once than there are connections for bulk work.
+const (
+	queueControl = "control"
+	queueBulk    = "bulk"
+)
+
+// Payer is a payer as the engine needs it: its settings and the client that speaks to it.
+type Payer struct {
+	Config config.Payer
+	Client *export.Client
+}
+
+// Observer is told what happens, for metrics. Its methods must be quick and safe for concurrent use.
+type Observer interface {
+	// ChunkStaged is called for each committed chunk of a payer's file.
+	ChunkStaged(payer string, c store.Chunk)
+	// ExportEnded is called when an export is published, failed or held.
+	ExportEnded(payer string, e store.Export)
+	// JobFailed is called for each failed attempt of a job, with the stable code of the failure.
+	JobFailed(payer, job, code string)
+}
+
+// Options are what an Engine needs.
+type Options struct {
+	Store    *store.Store
+	Payers   []Payer
+	Logger   *slog.Logger
+	Observer Observer // may be nil
+	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
+	Control, Downloads int
+	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.
+	Grace time.Duration
+	// Queue, where set, makes this engine work the exports of that queue alone, for a run in the foreground.
+	Queue string
+	// ReapInterval is how often the leader looks for what dead instances left behind; 5 s if 0.
+	ReapInterval time.Duration
+	// ChunkBytes is how much is staged at once; the store's default if 0.
+	ChunkBytes int
+}
+
+// Engine is one instance's share of the work. Run it once.
+type Engine struct {
+	store    *store.Store
+	payers   map[string]Payer
+	logger   *slog.Logger
+	observer Observer
+	client   *river.Client[pgx.Tx]
+	options  Options
+	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
+}
+
+// New returns an engine. The database must have been migrated.
+func New(o Options) (*Engine, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observer == nil {
+		o.Observer = nobody{}
+	}
+	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
+	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
+	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
+	e := &Engine{
+		store: o.Store, payers: make(map[string]Payer, len(o.Payers)), logger: o.Logger, observer: o.Observer, options: o,
+		draining: make(chan struct{}),
+	}
+	for _, p := range o.Payers {
+		e.payers[p.Config.Name] = p
+	}
+
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &tickWorker{engine: e})
+	river.AddWorker(workers, &startExportWorker{engine: e})
+	river.AddWorker(workers, &pollExportWorker{engine: e})
+	river.AddWorker(workers, &loadFileWorker{engine: e})
+	river.AddWorker(workers, &publishExportWorker{engine: e})
+	river.AddWorker(workers, &cleanUpWorker{engine: e})
+	river.AddWorker(workers, &reapWorker{engine: e})
+
+	periodic, err := e.periodicJobs()
+	if err != nil {
+		return nil, err
+	}
+	queues := map[string]river.QueueConfig{queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}}
+	if o.Queue != "" {
+		queues = map[string]river.QueueConfig{o.Queue: {MaxWorkers: o.Downloads}}
+	}
+	e.client, err = river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
+		Schema:               store.EngineSchema,
+		Queues:               queues,
+		Workers:              workers,
+		PeriodicJobs:         periodic,
+		Logger:               slog.New(quieter{o.Logger.Handler()}),
+		FetchPollInterval:    500 * time.Millisecond,
+		JobTimeout:           jobTimeout,
+		RescueStuckJobsAfter: 2 * jobTimeout,
+		RetryPolicy:          backoff{},
+		SoftStopTimeout:      o.Grace,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the job engine: %w", err)
+	}
+	return e, nil
+}
+
+// jobTimeout bounds every job that does not set its own bound.
+const jobTimeout = 2 * time.Minute
+
+// Run works jobs until ctx ends, and then stops: no new jobs, running loads go on to their next checkpoint, and whatever
+// is not there within the grace period is cut off. Nothing is lost by that, only repeated.
+func (e *Engine) Run(ctx context.Context) error {
+	// The engine stops by its own rules when ctx ends; what is given to Start ends it.
+	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	if err := e.client.Start(startCtx); err != nil {
+		return fmt.Errorf("start the job engine: %w", err)
+	}
+	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
+	select {
+	case <-ctx.Done():
+	case <-e.client.Stopped():
+		return errors.New("the job engine stopped by itself")
+	}
+	close(e.draining)
+	cancel()
+	<-e.client.Stopped()
+	e.logger.Info("engine stopped") //nolint:sloglint // the context has ended
+	return nil
+}
+
+// insertTx enqueues a job in the caller's transaction, on the queue of the export.
+func (e *Engine) insertTx(ctx context.Context, tx pgx.Tx, args river.JobArgs, queue string, at time.Time) error {
+	opts := &river.InsertOpts{Queue: queueControl, ScheduledAt: at}
+	switch args.(type) {
+	case loadFileArgs, publishExportArgs:
+		opts.Queue = queueBulk
+	}
+	if queue != "" {
+		opts.Queue = queue
+	}
+	if _, err := e.client.InsertTx(ctx, tx, args, opts); err != nil {
+		return fmt.Errorf("enqueue %s: %w", args.Kind(), err)
+	}
+	return nil
+}
+
+// finish ends a job in one transaction: what change does, and the job's completion, are committed together. Where the
+// change comes too late, because a duplicate of the job was faster, the job ends all the same.
+func finish[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], change func(tx pgx.Tx) error) error {
+	err := e.store.InTx(ctx, func(tx pgx.Tx) error {
+		if err := change(tx); err != nil {
+			return err
+		}
+		return completeTx(ctx, tx, job)
+	})
+	if store.IsStale(err) {
+		e.logger.DebugContext(ctx, "job came too late", "job", job.Kind, "job_id", job.ID)
+		return nil
+	}
+	return err
+}
+
+func completeTx[T river.JobArgs](ctx context.Context, tx pgx.Tx, job *river.Job[T]) error {
+	if _, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job); err != nil {
+		return fmt.Errorf("complete the job: %w", err)
+	}
+	return nil
+}
+
+// backoff is when a failed job is tried again: 2 s, 4 s, 8 s … up to 5 min, with a tenth of jitter.
+type backoff struct{}
+
+// NextRetry implements river.ClientRetryPolicy.
+func (backoff) NextRetry(job *rivertype.JobRow) time.Time {
+	return time.Now().Add(backoffDelay(len(job.Errors)))
+}
+
+func backoffDelay(failures int) time.Duration {
+	delay := min(2*time.Second<<min(failures, 10), 5*time.Minute)
+	return delay + rand.N(delay/10) //nolint:gosec // jitter needs no secrecy
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+type nobody struct{}
+
+func (nobody) ChunkStaged(string, store.Chunk)  {}
+func (nobody) ExportEnded(string, store.Export) {}
+func (nobody) JobFailed(string, string, string) {}
+
+// quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
+type quieter struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
+}

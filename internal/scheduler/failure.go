@@ -1,0 +1,164 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/export"
+	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
+)
+
+// maxRestarts is how many fresh kick-offs an export gets after the payer has lost its job.
+const maxRestarts = 1
+
+// How often a job is tried before its export fails.
+const (
+	startAttempts   = 12
+	pollAttempts    = 1000 // export.timeout ends it earlier
+	loadAttempts    = 25
+	publishAttempts = 50
+	cleanUpAttempts = 8
+)
+
+// describe says what a failure is: a stable code, the text for operators, what to do, and a text that is safe for logs.
+func describe(err error) (f store.Failure, safe string) {
+	var protocol *export.Error
+	var auth *smartauth.Error
+	switch {
+	case errors.As(err, &auth):
+		return store.Failure{Code: "auth_" + auth.Code, Text: auth.Error(), Hint: auth.Hint}, auth.Error()
+	case errors.As(err, &protocol):
+		return store.Failure{Code: protocol.Code, Text: protocol.Operator(), Hint: protocol.Hint}, protocol.Error()
+	}
+	f = store.Failure{Code: "internal", Text: err.Error()}
+	for _, known := range knownFailures {
+		if known.is(err) {
+			f.Code, f.Hint = known.code, known.hint
+			break
+		}
+	}
+	return f, err.Error()
+}
+
+// knownFailures are the failures of our own side that an operator meets.
+var knownFailures = []struct {
+	is         func(error) bool
+	code, hint string
+}{
+	{isA[*store.UnbalancedError], "ledger_unbalanced", "this is a fault of ingestd: keep the export's rows and report it"},
+	{
+		isA[*store.QuarantineError], "too_many_bad_lines",
+		"look at 'ingestd quarantine list'; raise load.quarantine_max_share only if these lines may be missing",
+	},
+	{
+		isA[*store.PayerErrorsError], "payer_reported_errors",
+		"read ingest.outcome and ask the payer; load.accept_errors publishes all the same",
+	},
+	{isA[*store.CountMismatchError], "count_mismatch", "the payer's file and its manifest disagree: ask the payer"},
+	{isA[*UnknownPayerError], "payer_removed", "the payer is no longer in the configuration"},
+	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
+	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
+}
+
+func isA[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+// action is what a failure asks for. Failures of Postgres, and whatever is unknown, are tried again.
+func action(err error) (export.Action, time.Duration) {
+	var auth *smartauth.Error
+	if errors.As(err, &auth) {
+		if auth.Temporary {
+			return export.ActionRetry, auth.RetryAfter
+		}
+		return export.ActionFail, 0
+	}
+	var protocol *export.Error
+	if errors.As(err, &protocol) {
+		return protocol.Action, protocol.RetryAfter
+	}
+	switch {
+	case isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),
+		isA[*UnknownPayerError](err):
+		return export.ActionFail, 0
+	}
+	return export.ActionRetry, 0
+}
+
+// within reports whether a failure may still be the lag of a replica at the payer, because the job or its manifest is young.
+func within(err error, x store.Export, now time.Time) bool {
+	var protocol *export.Error
+	if !errors.As(err, &protocol) || protocol.Grace == 0 {
+		return false
+	}
+	since := x.KickedOffAt
+	if protocol.Phase == export.PhaseFile {
+		since = x.ManifestAt
+	}
+	return now.Sub(since) < protocol.Grace
+}
+
+// settle decides what becomes of an export's job that failed: it is tried again, put off, or it ends the export, or the
+// export starts again. note stores in how long the job will run again, so that the reaper knows.
+func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], x store.Export, err error,
+	note func(wait time.Duration) error,
+) error {
+	if ctx.Err() != nil {
+		return err // the job was cut off; what failed, failed because of that
+	}
+	failure, safe := describe(err)
+	act, wait := action(err)
+	if within(err, x, time.Now()) {
+		act = export.ActionRetry
+	}
+	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "job", job.Kind, "code", failure.Code)
+	e.observer.JobFailed(x.Payer, job.Kind, failure.Code)
+
+	switch act {
+	case export.ActionWait:
+		wait = max(wait, time.Second)
+		log.InfoContext(ctx, "payer asks to wait", "wait", wait, "error", safe)
+		if err := note(wait); err != nil && !store.IsStale(err) {
+			return err
+		}
+		return river.JobSnooze(wait)
+	case export.ActionRestart:
+		if x.Restarts < maxRestarts {
+			log.WarnContext(ctx, "the payer lost the export: starting it again", "error", safe)
+			return finish(ctx, e, job, func(tx pgx.Tx) error {
+				if err := e.store.RestartTx(ctx, tx, x.ID); err != nil {
+					return err
+				}
+				return e.insertTx(ctx, tx, startExportArgs{ExportID: x.ID, Generation: x.Generation + 1}, x.Queue, time.Time{})
+			})
+		}
+	case export.ActionRetry, export.ActionRenew:
+		if job.Attempt < job.MaxAttempts {
+			wait = max(wait, backoffDelay(len(job.Errors)))
+			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
+			if err := note(wait); err != nil && !store.IsStale(err) {
+				return err
+			}
+			return errors.New(safe) // River keeps the text of errors; it gets the one without the payer's words
+		}
+	case export.ActionNextTick, export.ActionFail:
+	}
+	log.ErrorContext(ctx, "export failed", "error", safe)
+	x.State = store.StateFailed
+	e.observer.ExportEnded(x.Payer, x)
+	return finish(ctx, e, job, func(tx pgx.Tx) error { return e.failTx(ctx, tx, x, failure) })
+}
+
+// failTx ends an export and enqueues its clean-up.
+func (e *Engine) failTx(ctx context.Context, tx pgx.Tx, x store.Export, f store.Failure) error {
+	if err := e.store.FailTx(ctx, tx, x.ID, f); err != nil {
+		return err
+	}
+	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue, time.Time{})
+}

@@ -1,0 +1,111 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/export"
+	"ingestd/internal/store"
+)
+
+// pollExportArgs ask for the status of an accepted export.
+type pollExportArgs struct {
+	ExportID   int64 `json:"export_id"`
+	Generation int   `json:"generation"`
+}
+
+// Kind implements river.JobArgs.
+func (pollExportArgs) Kind() string { return "poll_export" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (pollExportArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: pollAttempts}
+}
+
+// pollExportWorker asks for the status until the manifest is there, and then stores its files together with the jobs that
+// load the first of them (Bulk Data 3.0, Status Request). Between two polls it occupies no worker.
+type pollExportWorker struct {
+	river.WorkerDefaults[pollExportArgs]
+	engine *Engine
+}
+
+// Work implements river.Worker.
+func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportArgs]) error {
+	e := w.engine
+	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(x store.Export) error {
+		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+		p, ok := e.payers[x.Payer]
+		if !ok {
+			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+		}
+		if limit := p.Config.Export.Timeout; limit > 0 && time.Since(x.KickedOffAt) > limit {
+			return settle(ctx, e, job, x, &export.Error{
+				Phase: export.PhaseStatus, Code: "export_timeout", Action: export.ActionFail,
+				Detail: fmt.Sprintf("the payer did not complete the export within export.timeout, %s", limit),
+				Hint:   "ask the payer what became of the job, or raise export.timeout",
+			}, note)
+		}
+		status, err := p.Client.Poll(ctx, x.StatusURL)
+		if err != nil {
+			return settle(ctx, e, job, x, err, note)
+		}
+		if !status.Complete {
+			delay := p.Client.PollDelay(status, x.Polls)
+			if err := e.store.NotePoll(ctx, x.ID, status.Progress, status.Percent, delay); err != nil {
+				if store.IsStale(err) {
+					return nil
+				}
+				return err
+			}
+			return river.JobSnooze(delay)
+		}
+		m := storedManifest(status)
+		e.logger.InfoContext(ctx, "export complete at the payer", "payer", x.Payer, "export_id", x.ID, "files", len(m.Files))
+		return finish(ctx, e, job, func(tx pgx.Tx) error {
+			first, err := e.store.ManifestTx(ctx, tx, x.ID, m, p.Config.Limits.Downloads)
+			if err != nil {
+				return err
+			}
+			for _, ordinal := range first {
+				if err := e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue, time.Time{}); err != nil {
+					return err
+				}
+			}
+			if len(first) == 0 {
+				return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue, time.Time{})
+			}
+			return nil
+		})
+	})
+}
+
+// storedManifest is what the store keeps of a manifest. Deleted files come last, though they are applied after all output
+// anyway: the order is that of the ordinals, and the payer's.
+func storedManifest(s export.Status) store.Manifest {
+	m := store.Manifest{
+		TransactionTime: s.Manifest.TransactionTime, TransactionAt: s.Manifest.Time, ExpiresAt: s.Expires,
+	}
+	for _, group := range []struct {
+		kind  store.FileKind
+		files []export.File
+	}{
+		{store.FileOutput, s.Manifest.Output},
+		{store.FileDeleted, s.Manifest.Deleted},
+		{store.FileError, s.Manifest.Errors},
+	} {
+		for _, f := range group.files {
+			kind := group.kind
+			if kind == store.FileOutput && f.Type == "OperationOutcome" {
+				kind = store.FileError // protocol.md MAN-3
+			}
+			m.Files = append(m.Files, store.ManifestFile{
+				Kind: kind, ResourceType: f.Type, URL: f.URL, RequiresToken: f.RequiresAccessToken, ExpectedCount: f.Count,
+			})
+		}
+	}
+	return m
+}

@@ -1,0 +1,113 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/store"
+)
+
+// publishExportArgs ask for the publish of an export whose files are all staged.
+type publishExportArgs struct {
+	ExportID   int64 `json:"export_id"`
+	Generation int   `json:"generation"`
+}
+
+// Kind implements river.JobArgs.
+func (publishExportArgs) Kind() string { return "publish_export" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (publishExportArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: publishAttempts}
+}
+
+// publishExportWorker makes a staged export visible.
+type publishExportWorker struct {
+	river.WorkerDefaults[publishExportArgs]
+	engine *Engine
+}
+
+// publishTimeout bounds a publish: indexes over 10⁹ rows take hours.
+const publishTimeout = 24 * time.Hour
+
+// Timeout implements river.Worker.
+func (*publishExportWorker) Timeout(*river.Job[publishExportArgs]) time.Duration {
+	return publishTimeout
+}
+
+// Work implements river.Worker.
+func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishExportArgs]) error {
+	e := w.engine
+	lease, err := e.store.LockExport(ctx, job.Args.ExportID)
+	if errors.Is(err, store.ErrLocked) {
+		return nil // a duplicate: it is being published
+	}
+	if err != nil {
+		return err
+	}
+	defer lease.Release(ctx)
+	x, err := e.store.BeginJob(ctx, job.Args.ExportID, job.Args.Generation, store.StatePublishing, 0)
+	if store.IsStale(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+	p, ok := e.payers[x.Payer]
+	if !ok {
+		return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+	}
+	options := store.PublishOptions{
+		QuarantineMaxShare: p.Config.Load.QuarantineMaxShare,
+		AcceptErrors:       p.Config.Load.AcceptErrors,
+		GhostMaxShare:      p.Config.Load.GhostMaxShare,
+		History:            p.Config.Load.History,
+		Watermark:          watermark(x, time.Now()),
+	}
+	published, err := e.store.Publish(ctx, lease, x.ID, options, func(ctx context.Context, tx pgx.Tx) error {
+		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue, time.Time{}); err != nil {
+			return err
+		}
+		return completeTx(ctx, tx, job)
+	})
+	log := e.logger.With("payer", x.Payer, "export_id", x.ID)
+	var held *store.HeldError
+	switch {
+	case store.IsStale(err):
+		return nil
+	case errors.As(err, &held):
+		log.ErrorContext(ctx, "publish held back", "ghosts", held.Ghosts, "rows", held.Rows)
+		x.State = store.StateHeld
+		e.observer.ExportEnded(x.Payer, x)
+		return nil
+	case err != nil:
+		return settle(ctx, e, job, x, err, note)
+	}
+	log.InfoContext(ctx, "export published", "kind", x.Kind, "lines", published.Lines, "bytes", published.Bytes,
+		"inserted", published.Inserted, "updated", published.Updated, "unchanged", published.Unchanged,
+		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,
+		"quarantined", published.Quarantined, "seconds", time.Since(x.CreatedAt).Seconds())
+	e.observer.ExportEnded(x.Payer, published)
+	return nil
+}
+
+// watermark is up to when a payer's data is complete once the export is published. Servers exist whose transactionTime is
+// when the job ended, so it is never later than the kick-off's answer; and never in the future, which some servers would
+// refuse as _since. Without a readable transactionTime it stays where it is (protocol.md MAN-2).
+func watermark(x store.Export, now time.Time) time.Time {
+	at := x.TransactionAt
+	if at.IsZero() {
+		return at
+	}
+	for _, bound := range []time.Time{x.KickOffDate, now} {
+		if !bound.IsZero() && bound.Before(at) {
+			at = bound
+		}
+	}
+	return at
+}

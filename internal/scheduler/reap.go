@@ -1,0 +1,88 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"ingestd/internal/store"
+)
+
+// reapGrace is how long a job may be overdue before the reaper looks who is at work on it.
+const reapGrace = 10 * time.Second
+
+// tickRetention is how long ticks are kept, to show what the schedule did.
+const tickRetention = 90 * 24 * time.Hour
+
+// reapArgs ask to look for what dead instances left behind.
+type reapArgs struct{}
+
+// Kind implements river.JobArgs.
+func (reapArgs) Kind() string { return "reap" }
+
+// reapWorker enqueues again the job of each export or file that is overdue while nobody holds its lock and no job of it
+// waits. The lock of a dead instance is gone with its connection, long before River would rescue the job.
+type reapWorker struct {
+	river.WorkerDefaults[reapArgs]
+	engine *Engine
+}
+
+// Work implements river.Worker.
+func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
+	e := w.engine
+	exports, files, err := e.store.Overdue(ctx, reapGrace)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, o := range exports {
+		failed = append(failed, w.reclaim(ctx, jobOf(o), fmt.Sprintf(`{"export_id": %d, "generation": %d}`, o.ID, o.Generation), func(tx pgx.Tx) (bool, error) {
+			return e.store.ReclaimExportTx(ctx, tx, o, reapGrace)
+		}))
+	}
+	for _, o := range files {
+		args := loadFileArgs{ExportID: o.ExportID, File: o.Ordinal}
+		failed = append(failed, w.reclaim(ctx, args, fmt.Sprintf(`{"export_id": %d, "file": %d}`, o.ExportID, o.Ordinal),
+			func(tx pgx.Tx) (bool, error) { return e.store.ReclaimFileTx(ctx, tx, o, reapGrace) }))
+	}
+	failed = append(failed, e.store.PruneTicks(ctx, tickRetention))
+	return errors.Join(failed...)
+}
+
+// jobOf is the job that an export in a given state waits for, of the generation that it will have.
+func jobOf(o store.OverdueExport) river.JobArgs {
+	switch o.State {
+	case store.StatePolling:
+		return pollExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
+	case store.StatePublishing:
+		return publishExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
+	case store.StateStarting, store.StateLoading, store.StateHeld, store.StatePublished, store.StateFailed, store.StateCanceled:
+	}
+	return startExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
+}
+
+func (w *reapWorker) reclaim(ctx context.Context, args river.JobArgs, match string, take func(pgx.Tx) (bool, error)) error {
+	e := w.engine
+	return e.store.InTx(ctx, func(tx pgx.Tx) error {
+		waiting, err := e.client.JobListTx(ctx, tx, river.NewJobListParams().First(1).Kinds(args.Kind()).
+			States(rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateScheduled).
+			Where("args @> @match::jsonb", river.NamedArgs{"match": match}))
+		if err != nil {
+			return fmt.Errorf("look for a waiting %s: %w", args.Kind(), err)
+		}
+		if len(waiting.Jobs) > 0 {
+			return nil
+		}
+		taken, err := take(tx)
+		if err != nil || !taken {
+			return err
+		}
+		e.logger.WarnContext(ctx, "taken over from an instance that is gone", "job", args.Kind(), "match", match)
+		return e.insertTx(ctx, tx, args, "", time.Time{})
+	})
+}

@@ -1,0 +1,120 @@
+package scheduler
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/config"
+	"ingestd/internal/store"
+)
+
+// RunOptions say how an export that is started by hand differs from one that the schedule starts.
+type RunOptions struct {
+	// Full asks for all data, whatever the watermark says.
+	Full bool
+	// Since asks for what changed since then; zero leaves it to the watermark.
+	Since time.Time
+}
+
+// UnknownPayerError says that the configuration has no payer of that name.
+type UnknownPayerError struct{ Name string }
+
+func (e *UnknownPayerError) Error() string {
+	return fmt.Sprintf("payer %q is not in the configuration", e.Name)
+}
+
+// Start records an export of a payer and enqueues its kick-off, in one transaction; it returns the export's number. The
+// errors are a *UnknownPayerError, store.ErrExportRunning, or a failure of Postgres.
+func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, error) {
+	p, ok := e.payers[payer]
+	if !ok {
+		return 0, &UnknownPayerError{payer}
+	}
+	request, err := e.newExport(ctx, p.Config, o)
+	if err != nil {
+		return 0, err
+	}
+	request.Trigger, request.Queue = store.TriggerManual, e.options.Queue
+	var id int64
+	err = e.store.InTx(ctx, func(tx pgx.Tx) error {
+		if id, err = e.store.CreateExportTx(ctx, tx, request); err != nil {
+			return err
+		}
+		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, request.Queue, time.Time{})
+	})
+	return id, err
+}
+
+// newExport decides what an export asks for. It is incremental where everything that it asks for has been published once
+// in this series, up to the watermark; the overlap is asked for again, and costs nothing, because unchanged resources are
+// recognized (protocol.md INC-1, INC-2, INC-10).
+func (e *Engine) newExport(ctx context.Context, p config.Payer, o RunOptions) (store.NewExport, error) {
+	n := store.NewExport{Payer: p.Name, Kind: store.KindFull, Types: sortedTypes(p), Series: series(p)}
+	since, err := e.since(ctx, p, o, n)
+	if err != nil {
+		return n, err
+	}
+	if !since.IsZero() {
+		n.Kind, n.Since = store.KindIncremental, formatInstant(since)
+		return n, nil
+	}
+	// Where no _since does not mean everything, the configuration says from when on to ask (protocol.md INC-4).
+	n.Since = p.Export.FullSince
+	n.RemovesGhosts = p.Load.RemoveGhosts && holdsEverything(p)
+	return n, nil
+}
+
+func (e *Engine) since(ctx context.Context, p config.Payer, o RunOptions, n store.NewExport) (time.Time, error) {
+	if o.Full || p.Export.Since == "never" {
+		return time.Time{}, nil
+	}
+	if !o.Since.IsZero() {
+		return o.Since, nil
+	}
+	watermark, err := e.store.Watermark(ctx, n.Payer, n.Series, n.Types)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if !watermark.IsZero() {
+		return watermark.Add(-p.Export.SinceOverlap), nil
+	}
+	if first, err := time.Parse(time.RFC3339Nano, p.Export.Since); err == nil {
+		return first, nil
+	}
+	return time.Time{}, nil
+}
+
+// holdsEverything reports whether a full export of this payer holds every resource of its types, so that one that is
+// missing is gone.
+func holdsEverything(p config.Payer) bool {
+	x := p.Export
+	return len(x.TypeFilters) == 0 && len(x.Elements) == 0 && len(x.Patients) == 0 && x.OrganizeOutputBy == ""
+}
+
+func sortedTypes(p config.Payer) []string {
+	types := slices.Clone(p.Export.Types)
+	slices.Sort(types)
+	return slices.Compact(types)
+}
+
+// series is the digest of what, beside the types, decides which resources an export holds. Under another series a
+// watermark says nothing.
+func series(p config.Payer) string {
+	x := p.Export
+	what, err := json.Marshal([]any{p.FHIRURL, x.Level, x.GroupID, x.TypeFilters, x.Elements, x.IncludeAssociatedData, x.Patients})
+	if err != nil {
+		panic(err) // strings and lists of strings always marshal
+	}
+	sum := sha256.Sum256(what)
+	return hex.EncodeToString(sum[:8])
+}
+
+// formatInstant writes an instant as FHIR has it, in UTC, with no more digits than it needs.
+func formatInstant(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.999999Z07:00") }

@@ -1,0 +1,74 @@
+package scheduler
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/export"
+	"ingestd/internal/store"
+)
+
+// startExportArgs ask for the kick-off of a recorded export.
+type startExportArgs struct {
+	ExportID   int64 `json:"export_id"`
+	Generation int   `json:"generation"`
+}
+
+// Kind implements river.JobArgs.
+func (startExportArgs) Kind() string { return "start_export" }
+
+// InsertOpts implements river.JobArgsWithInsertOpts.
+func (startExportArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{MaxAttempts: startAttempts}
+}
+
+// startExportWorker sends the kick-off request and stores the status URL together with the first poll
+// (Bulk Data 3.0, Kick-off Request).
+type startExportWorker struct {
+	river.WorkerDefaults[startExportArgs]
+	engine *Engine
+}
+
+// Work implements river.Worker.
+func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExportArgs]) error {
+	e := w.engine
+	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StateStarting, func(x store.Export) error {
+		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+		p, ok := e.payers[x.Payer]
+		if !ok {
+			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+		}
+		if x.Restarts > 0 { // what the lost job brought is void
+			if err := e.store.DropStaging(ctx, x.ID); err != nil {
+				return settle(ctx, e, job, x, err, note)
+			}
+		}
+		kickOff, err := p.Client.KickOff(ctx, export.KickOffRequest{Since: x.Since, Types: x.Types})
+		if err != nil {
+			return settle(ctx, e, job, x, err, note)
+		}
+		e.logger.InfoContext(ctx, "export accepted", "payer", x.Payer, "export_id", x.ID, "kind", x.Kind, "since", x.Since)
+		return finish(ctx, e, job, func(tx pgx.Tx) error {
+			if err := e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date); err != nil {
+				return err
+			}
+			return e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue, time.Time{})
+		})
+	})
+}
+
+// withExport calls f with an export that a job of this generation is to bring on from this state. A job that has been
+// replaced, or that comes too late, has nothing to do. The reaper lets the job be until its timeout has passed.
+func (e *Engine) withExport(ctx context.Context, id int64, generation int, state store.State, f func(store.Export) error) error {
+	x, err := e.store.BeginJob(ctx, id, generation, state, jobTimeout)
+	if store.IsStale(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return f(x)
+}

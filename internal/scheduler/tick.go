@@ -1,0 +1,133 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"ingestd/internal/store"
+)
+
+// tickArgs say that a schedule of a payer may be due.
+type tickArgs struct {
+	Payer    string         `json:"payer"`
+	Schedule store.Schedule `json:"schedule"`
+	// At is the leader's clock when it ticked: of two hosts whose clocks differ, the later time decides what is due.
+	At time.Time `json:"at"`
+}
+
+// Kind implements river.JobArgs.
+func (tickArgs) Kind() string { return "tick" }
+
+// expression is the cron expression of one of a payer's schedules.
+func (e *Engine) expression(payer string, s store.Schedule) string {
+	p, ok := e.payers[payer]
+	switch {
+	case !ok || !p.Config.Enabled:
+		return ""
+	case s == store.ScheduleFull:
+		return p.Config.Export.FullSchedule
+	default:
+		return p.Config.Schedule
+	}
+}
+
+// periodicJobs are what the leader enqueues: the ticks of all payers, and its own housekeeping. Each tick is also
+// enqueued once when an instance takes the lead; the worker then makes up for what was missed while nobody had it.
+func (e *Engine) periodicJobs() ([]*river.PeriodicJob, error) {
+	var jobs []*river.PeriodicJob
+	for name, p := range e.payers {
+		for _, which := range []store.Schedule{store.ScheduleIncremental, store.ScheduleFull} {
+			expression := e.expression(name, which)
+			if expression == "" {
+				continue
+			}
+			s, err := parseSchedule(p.Config, expression)
+			if err != nil {
+				return nil, err
+			}
+			jobs = append(jobs, river.NewPeriodicJob(s, func() (river.JobArgs, *river.InsertOpts) {
+				return tickArgs{Payer: name, Schedule: which, At: time.Now()}, &river.InsertOpts{Queue: queueControl}
+			}, &river.PeriodicJobOpts{RunOnStart: true}))
+		}
+	}
+	if e.options.Queue == "" {
+		jobs = append(jobs, river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+			func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueControl} },
+			&river.PeriodicJobOpts{RunOnStart: true}))
+	}
+	return jobs, nil
+}
+
+// tickWorker turns a due tick into an export: once per tick, whatever enqueued it and how often.
+type tickWorker struct {
+	river.WorkerDefaults[tickArgs]
+	engine *Engine
+}
+
+// Work implements river.Worker.
+func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
+	e, args := w.engine, job.Args
+	log := e.logger.With("payer", args.Payer, "schedule", args.Schedule)
+	expression := e.expression(args.Payer, args.Schedule)
+	if expression == "" {
+		return nil // the payer was removed or disabled since
+	}
+	p := e.payers[args.Payer]
+	s, err := parseSchedule(p.Config, expression)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if args.At.After(now) {
+		now = args.At
+	}
+	last, err := e.store.LastTick(ctx, args.Payer, args.Schedule)
+	if err != nil {
+		return err
+	}
+	if last.IsZero() {
+		// A schedule that is seen for the first time has missed nothing; its ticks count from here.
+		return finish(ctx, e, job, func(tx pgx.Tx) error {
+			_, err := e.store.ClaimTickTx(ctx, tx, args.Payer, args.Schedule, now.Truncate(time.Second))
+			return err
+		})
+	}
+	due := s.latestDue(last, now)
+	if due.IsZero() {
+		return nil
+	}
+	request, err := e.newExport(ctx, p.Config, RunOptions{Full: args.Schedule == store.ScheduleFull})
+	if err != nil {
+		return err
+	}
+	request.Trigger, request.DueAt = store.TriggerSchedule, due
+
+	err = finish(ctx, e, job, func(tx pgx.Tx) error {
+		claimed, err := e.store.ClaimTickTx(ctx, tx, args.Payer, args.Schedule, due)
+		if err != nil || !claimed {
+			return err
+		}
+		id, err := e.store.CreateExportTx(ctx, tx, request)
+		if errors.Is(err, store.ErrExportRunning) && args.Schedule != store.ScheduleFull {
+			log.WarnContext(ctx, "tick skipped: the payer's last export is not finished", "due_at", due)
+			return e.store.NoteTickTx(ctx, tx, args.Payer, args.Schedule, due, store.TickSkipped, 0)
+		}
+		if err != nil {
+			return err
+		}
+		if err := e.store.NoteTickTx(ctx, tx, args.Payer, args.Schedule, due, store.TickStarted, id); err != nil {
+			return err
+		}
+		log.InfoContext(ctx, "export due", "export_id", id, "due_at", due, "kind", request.Kind)
+		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, "", time.Time{})
+	})
+	if errors.Is(err, store.ErrExportRunning) {
+		// A full export comes seldom: it waits for its turn rather than for its next tick.
+		return river.JobSnooze(time.Minute)
+	}
+	return err
+}
