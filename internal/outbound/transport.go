@@ -1,0 +1,196 @@
+package outbound
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"time"
+
+	"ingestd/internal/config"
+)
+
+// Options says how to connect to one payer. The zero value of every field but FHIRURL has a sensible default.
+type Options struct {
+	// FHIRURL is the payer's FHIR base. Its host may lie in a private network.
+	FHIRURL string
+	// TrustedHosts are further hosts, host or host:port, that the configuration names and that may lie in a private network.
+	TrustedHosts []string
+	TLS          config.TLS
+	// MaxConnsPerHost bounds the connections to one host; default 8.
+	MaxConnsPerHost int
+	// DialTimeout bounds name resolution and connecting; default 15 s.
+	DialTimeout time.Duration
+	// TLSHandshakeTimeout defaults to 15 s.
+	TLSHandshakeTimeout time.Duration
+	// ResponseHeaderTimeout is from the end of the request to the response's header; default 2 min, because some payers
+	// prepare the answer to a kick-off while the client waits.
+	ResponseHeaderTimeout time.Duration
+	// Resolver defaults to the system's. Tests replace it.
+	Resolver *net.Resolver
+}
+
+// controlConns is the number of connections that a payer's kick-offs, polls and token requests may need beside its
+// downloads.
+const controlConns = 4
+
+// ForPayer returns the options that a payer's configuration asks for.
+func ForPayer(payer config.Payer) Options {
+	options := Options{
+		FHIRURL:         payer.FHIRURL,
+		TLS:             payer.TLS,
+		MaxConnsPerHost: max(payer.Limits.Downloads, 1) + controlConns,
+	}
+	if u, err := url.Parse(payer.Auth.TokenURL); err == nil && u.Host != "" {
+		options.TrustedHosts = append(options.TrustedHosts, u.Host)
+	}
+	for _, host := range payer.DownloadHosts {
+		options.TrustedHosts = append(options.TrustedHosts, host.Host)
+	}
+	return options
+}
+
+// Transport connects to one payer and the hosts that it names. It never decompresses, follows no redirect and adds no
+// header. It is safe for concurrent use.
+type Transport struct{ base *http.Transport }
+
+// New returns a transport. It fails if the FHIR base is no http or https URL, or if the TLS files cannot be read or used.
+func New(o Options) (*Transport, error) {
+	base, err := url.Parse(o.FHIRURL)
+	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
+		return nil, errors.New("fhir_url is no http or https URL")
+	}
+	tlsConfig, err := newTLSConfig(o.TLS)
+	if err != nil {
+		return nil, err
+	}
+	resolver := o.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	g := &guard{
+		base:     normalHost(base.Hostname()),
+		trusted:  map[string]bool{normalHost(base.Hostname()): true},
+		resolver: resolver,
+		dialer: net.Dialer{
+			Timeout:   orDefault(o.DialTimeout, 15*time.Second),
+			KeepAlive: 30 * time.Second,
+			Resolver:  resolver,
+		},
+	}
+	for _, host := range o.TrustedHosts {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		g.trusted[normalHost(host)] = true
+	}
+	conns := o.MaxConnsPerHost
+	if conns <= 0 {
+		conns = 8
+	}
+	return &Transport{&http.Transport{
+		DialContext:            g.dial,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    orDefault(o.TLSHandshakeTimeout, 15*time.Second),
+		ResponseHeaderTimeout:  orDefault(o.ResponseHeaderTimeout, 2*time.Minute),
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        90 * time.Second,
+		MaxIdleConns:           4 * conns,
+		MaxIdleConnsPerHost:    conns,
+		MaxConnsPerHost:        conns,
+		MaxResponseHeaderBytes: 256 << 10,
+		ReadBufferSize:         64 << 10,
+		DisableCompression:     true, // what was sent is what is checked and resumed, so decoding is the reader's
+		ForceAttemptHTTP2:      true,
+		HTTP2: &http.HTTP2Config{
+			// A connection that died silently is noticed although nobody writes to it.
+			SendPingTimeout: 30 * time.Second,
+			PingTimeout:     15 * time.Second,
+		},
+	}}, nil
+}
+
+// RoundTrip sends one request. Its errors are *Error, except that a cancelled context's own error comes back as it is.
+func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if err := checkScheme(request.URL); err != nil {
+		closeBody(request)
+		return nil, err
+	}
+	response, err := t.base.RoundTrip(request)
+	if err != nil {
+		if cause := request.Context().Err(); cause != nil {
+			return nil, err
+		}
+		return nil, explain(request.URL.Hostname(), err)
+	}
+	return response, nil
+}
+
+// CloseIdleConnections closes the connections that no request uses.
+func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
+
+func checkScheme(u *url.URL) error {
+	switch {
+	case u.Scheme == "https":
+		return nil
+	case u.Scheme == "http" && isLoopbackHost(u.Hostname()):
+		return nil
+	case u.Scheme == "http":
+		return &Error{
+			Code: CodePlainHTTP, Host: u.Hostname(), Detail: "refused plain http",
+			Hint: "use https; http is accepted for loopback hosts only",
+		}
+	}
+	return &Error{Code: CodeScheme, Host: u.Hostname(), Detail: "refused a URL that is not https", Hint: "use https"}
+}
+
+func closeBody(request *http.Request) {
+	if request.Body != nil {
+		_ = request.Body.Close() // nothing was read from it
+	}
+}
+
+// newTLSConfig reads the files that a payer's tls section names.
+func newTLSConfig(o config.TLS) (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+	switch o.MinVersion {
+	case "", "1.2":
+	case "1.3":
+		c.MinVersion = tls.VersionTLS13
+	default:
+		return nil, fmt.Errorf("tls.min_version %q: expected 1.2 or 1.3", o.MinVersion)
+	}
+	if o.CAFile != "" {
+		pem, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.ca_file: %w", err)
+		}
+		// The file stands for the payer's whole trust: with a CA of its own, public CAs have no say.
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("tls.ca_file %s holds no PEM certificate", o.CAFile)
+		}
+	}
+	if (o.ClientCertificate == "") != (o.ClientKey == "") {
+		return nil, errors.New("tls.client_certificate and tls.client_key go together: one of them is missing")
+	}
+	if o.ClientCertificate != "" {
+		pair, err := tls.LoadX509KeyPair(o.ClientCertificate, o.ClientKey)
+		if err != nil {
+			return nil, fmt.Errorf("read tls.client_certificate and tls.client_key: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+func orDefault(d, fallback time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return fallback
+}
