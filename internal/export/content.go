@@ -1,0 +1,175 @@
+package export
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"hash"
+	"io"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
+)
+
+// errStalled ends a file whose payer fell silent.
+var errStalled = errors.New("no byte arrived within the idle timeout")
+
+// Body is the content of a file, decompressed. Read returns io.EOF only when the whole file came: the announced length or
+// the last chunk was reached, the gzip trailer fits, and so does the manifest's checksum. Every other end is an *Error
+// (FILE-6). Close it in any case. Read and Close belong to one goroutine.
+type Body struct {
+	plain        *bufio.Reader
+	wire         *wireReader
+	encoding     string
+	resourceType string
+	digest       hash.Hash // of the decompressed file; nil where the manifest names no checksum
+	checksum     string
+	delimited    bool
+	etag         string
+	read         int64
+	failure      error // the end, whatever it was
+}
+
+func newBody(ctx context.Context, c *Client, cancel context.CancelCauseFunc, response *http.Response, f File) (*Body, error) {
+	b := &Body{
+		wire:         newWireReader(ctx, response.Body, cancel, c.idleTimeout),
+		resourceType: f.Type,
+		checksum:     f.SHA256,
+		etag:         response.Header.Get("ETag"),
+	}
+	b.delimited = response.ProtoMajor == 1 && response.ContentLength < 0 && len(response.TransferEncoding) == 0 &&
+		response.StatusCode != http.StatusNoContent
+	if b.checksum != "" {
+		b.digest = sha256.New()
+	}
+	plain, encoding, err := decode(b.wire, response.Header.Get("Content-Encoding"), c.maxExpansion)
+	if err != nil {
+		return nil, err
+	}
+	b.encoding = encoding
+	buffered, ok := plain.(*bufio.Reader)
+	if !ok {
+		buffered = bufio.NewReaderSize(plain, wireBuffer)
+	}
+	b.plain = buffered
+	return b, nil
+}
+
+// Read reads decompressed bytes.
+func (b *Body) Read(p []byte) (int, error) {
+	if b.failure != nil {
+		return 0, b.failure
+	}
+	n, err := b.plain.Read(p)
+	b.read += int64(n)
+	if b.digest != nil {
+		_, _ = b.digest.Write(p[:n]) // hashes do not fail
+	}
+	if err == nil {
+		return n, nil
+	}
+	b.failure = b.end(err)
+	return n, b.failure
+}
+
+// end decides what the end of the stream means.
+func (b *Body) end(err error) error {
+	if !errors.Is(err, io.EOF) {
+		return classifyRead(b.wire.ctx, err, http.StatusOK)
+	}
+	if b.digest != nil && hex.EncodeToString(b.digest.Sum(nil)) != b.checksum {
+		return &Error{
+			Phase: PhaseFile, Code: CodeFileChecksum, Status: http.StatusOK, Action: ActionRetry,
+			Detail: "the file does not have the checksum that the manifest names",
+		}
+	}
+	return io.EOF
+}
+
+// Close ends the request. After a whole file its connection is used again.
+func (b *Body) Close() error {
+	if b.failure == nil {
+		b.failure = io.ErrClosedPipe
+	}
+	return b.wire.close()
+}
+
+// WireBytes is how many bytes came over the connection so far.
+func (b *Body) WireBytes() int64 { return b.wire.read.Load() }
+
+// Bytes is how many decompressed bytes were read so far.
+func (b *Body) Bytes() int64 { return b.read }
+
+// Encoding names the compression that is undone: "", "gzip" or "gzip, gzip".
+func (b *Body) Encoding() string { return b.encoding }
+
+// ETag is the validator that came with the file, empty where there was none.
+func (b *Body) ETag() string { return b.etag }
+
+// Complete reports whether the file was read to its proven end.
+func (b *Body) Complete() bool { return errors.Is(b.failure, io.EOF) }
+
+// CloseDelimited reports whether only the end of the connection marks the end of this file, and nothing within it does
+// (no compression, no checksum): then a whole file cannot be told from a cut one, except by the manifest's count.
+func (b *Body) CloseDelimited() bool { return b.delimited && b.encoding == "" && b.checksum == "" }
+
+// wireReader reads a response's body and ends it when the payer falls silent. The time that the reader's own user takes
+// between two reads does not count.
+type wireReader struct {
+	ctx    context.Context //nolint:containedctx // the request's own, for its cause
+	from   io.ReadCloser
+	cancel context.CancelCauseFunc
+	idle   time.Duration
+	timer  *time.Timer
+	failed error // what the connection said last: an end stays an end, and a cut stays a cut
+
+	read atomic.Int64
+}
+
+func newWireReader(ctx context.Context, from io.ReadCloser, cancel context.CancelCauseFunc, idle time.Duration) *wireReader {
+	w := &wireReader{ctx: ctx, from: from, cancel: cancel, idle: idle}
+	w.timer = time.AfterFunc(idle, func() { cancel(errStalled) })
+	w.timer.Stop()
+	return w
+}
+
+func (w *wireReader) Read(p []byte) (int, error) {
+	if w.failed != nil {
+		return 0, w.failed
+	}
+	w.timer.Reset(w.idle)
+	n, err := w.from.Read(p)
+	w.timer.Stop()
+	w.read.Add(int64(n))
+	w.failed = err
+	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+}
+
+func (w *wireReader) close() error {
+	w.timer.Stop()
+	err := w.from.Close()
+	w.cancel(nil)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err //nolint:wrapcheck // the caller knows what it closes
+	}
+	return nil
+}
+
+// endIsFine turns the clean end of an empty file into no error.
+func endIsFine(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// isCorrupt reports whether a gzip stream is damaged, as opposed to cut off.
+func isCorrupt(err error) bool {
+	var damaged flate.CorruptInputError
+	return errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) || errors.As(err, &damaged)
+}

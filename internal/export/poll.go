@@ -1,0 +1,166 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// retryAfterMargin is added to the payer's own Retry-After: AB2D refuses a poll that comes exactly on time (POLL-2).
+const retryAfterMargin = time.Second
+
+// Status is the payer's answer to a status request.
+type Status struct {
+	// Complete is true when the export is done and Manifest is its first, or next, page.
+	Complete bool
+	// Progress is X-Progress, cut and made printable; Percent is what it says, -1 where that cannot be read. Both are
+	// for people only.
+	Progress string
+	Percent  float64
+	// RetryAfter is the payer's own wish, unbounded; 0 where it gave none.
+	RetryAfter time.Duration
+	// Manifest is set when Complete, and while the payer is still at work where it sends pages ahead (MAN-8).
+	Manifest *Manifest
+	// Expires is until when the files are kept, zero where the payer does not say.
+	Expires time.Time
+	// Date is the payer's clock when it answered, zero where it did not say.
+	Date time.Time
+}
+
+// Poll asks for an export's status, or for a further page of its manifest, once (Bulk Data 3.0, Status Request).
+func (c *Client) Poll(ctx context.Context, statusURL string) (Status, error) {
+	u, err := c.ownStatusURL(statusURL)
+	if err != nil {
+		return Status{}, &Error{
+			Phase: PhaseStatus, Code: CodeURLRefused, Action: ActionFail,
+			Detail: "refused the status URL: " + err.Error(), Err: err,
+			Hint: "if fhir_url or download_hosts changed, cancel this export and start a new one",
+		}
+	}
+	response, from, err := c.do(ctx, call{
+		phase:  PhaseStatus,
+		method: http.MethodGet,
+		url:    u,
+		header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}},
+		token:  true, idempotent: true,
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	status := Status{
+		RetryAfter: retryAfter(response.Header, time.Now()),
+		Expires:    parseExpires(response.Header.Get("Expires")),
+		Date:       responseDate(response.Header),
+	}
+	status.Progress, status.Percent = parseProgress(response.Header.Get("X-Progress"))
+	switch {
+	case response.StatusCode == http.StatusAccepted, response.StatusCode == http.StatusOK && stillRunning(response.Header):
+		defer drain(response)
+		status.Manifest = c.earlyPage(response, from)
+		return status, nil
+	case response.StatusCode != http.StatusOK:
+		return Status{}, c.refused(PhaseStatus, response, true)
+	}
+	defer drain(response)
+	status.Manifest, err = c.readManifest(ctx, response, from)
+	if err != nil {
+		return Status{}, err
+	}
+	status.Complete = true
+	return status, nil
+}
+
+// ownStatusURL reads a status URL that was stored. It is checked again, because the configuration may have changed.
+func (c *Client) ownStatusURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || !u.IsAbs() {
+		return nil, errors.New("it is no absolute URL")
+	}
+	return c.statusURL(u, text)
+}
+
+// stillRunning reports whether a 200 only says that the status is known: with separate-export-status the state of the
+// export itself stands in X-Export-Status (POLL-8). An export that runs is never taken for a complete one.
+func stillRunning(header http.Header) bool {
+	return strings.HasPrefix(strings.TrimSpace(header.Get("X-Export-Status")), "202")
+}
+
+// earlyPage reads the page of a manifest that may come while the payer is still at work. Anything else in the body is of
+// no account: 202 says enough.
+func (c *Client) earlyPage(response *http.Response, from *url.URL) *Manifest {
+	body, err := openBounded(response, c.maxManifestBytes)
+	if err != nil {
+		return nil
+	}
+	manifest, err := c.parseManifest(body, from)
+	if err != nil {
+		return nil
+	}
+	return manifest
+}
+
+// readManifest reads the manifest of a 200 answer.
+func (c *Client) readManifest(ctx context.Context, response *http.Response, from *url.URL) (*Manifest, error) {
+	contentType := response.Header.Get("Content-Type")
+	body, err := openBounded(response, c.maxManifestBytes)
+	if err != nil {
+		return nil, c.manifestError(ctx, contentType, nil, err)
+	}
+	start := &headReader{from: body}
+	manifest, err := c.parseManifest(start, from)
+	if err != nil {
+		return nil, c.manifestError(ctx, contentType, start, err)
+	}
+	for _, warning := range manifest.Warnings {
+		c.logger.WarnContext(ctx, "manifest: "+warning, "payer", c.payer.Name)
+	}
+	return manifest, nil
+}
+
+// PollDelay returns how long to wait before the next status request: the payer's Retry-After with a margin, or, where it
+// gives none, exponentially longer with jitter; always within limits.poll_min and limits.poll_max (POLL-2). The argument
+// polls is how many status requests have been made.
+func (c *Client) PollDelay(s Status, polls int) time.Duration {
+	low, high := c.pollBounds()
+	if s.RetryAfter > 0 {
+		return min(max(s.RetryAfter+retryAfterMargin, low), high)
+	}
+	return backoff(max(polls-1, 0), low, high)
+}
+
+// RetryDelay returns how long to wait after a failure before trying again: never less than the payer asked for after 429
+// or 503, otherwise exponential between limits.poll_min and limits.poll_max. The argument attempts counts the failures.
+func (c *Client) RetryDelay(e *Error, attempts int) time.Duration {
+	low, high := c.pollBounds()
+	wait := backoff(max(attempts-1, 0), low, high)
+	if e != nil && e.RetryAfter > 0 {
+		wait = max(wait, e.RetryAfter+retryAfterMargin)
+	}
+	return wait
+}
+
+func (c *Client) pollBounds() (low, high time.Duration) {
+	low, high = c.payer.Limits.PollMin, c.payer.Limits.PollMax
+	if low <= 0 {
+		low = time.Second
+	}
+	return low, max(low, high)
+}
+
+// headReader keeps the start of what is read, for an error that says what came.
+type headReader struct {
+	from io.Reader
+	head []byte
+}
+
+func (h *headReader) Read(p []byte) (int, error) {
+	n, err := h.from.Read(p)
+	if room := 4<<10 - len(h.head); room > 0 {
+		h.head = append(h.head, p[:min(n, room)]...)
+	}
+	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+}
