@@ -1,0 +1,136 @@
+package fhir
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// maxBadEntries bounds the complaints about one Bundle; all further ones would say the same.
+const maxBadEntries = 100
+
+// Reference names a resource at a payer.
+type Reference struct{ Type, ID string }
+
+// ParseDeleted reads one line of a deleted file: a transaction Bundle whose entries with request.method DELETE name the
+// resources that are gone (Bulk Data 3.0, Response - Complete Status, deleted). Entries that do not say plainly which one
+// resource to delete - conditional deletes, other methods, unknown types - are not applied: bad holds what was wrong with
+// each of the first hundred, without quoting the payer. The error is a *LineError where the line is no Bundle at all.
+func ParseDeleted(line []byte) (refs []Reference, bad []string, err error) {
+	err = EachDeleted(line, func(ref Reference) error {
+		refs = append(refs, ref)
+		return nil
+	}, func(entry int, why string) {
+		if len(bad) < maxBadEntries {
+			bad = append(bad, fmt.Sprintf("entry %d: %s", entry, why))
+		}
+	})
+	return refs, bad, err
+}
+
+// EachDeleted is ParseDeleted for a Bundle with many entries: it calls apply for each deletion, in order, and reject for
+// each entry (counted from 0; -1 for the whole Bundle) that is not applied. It builds no tree; only the references
+// themselves are allocated. An error of apply ends it and is returned as it is.
+func EachDeleted(line []byte, apply func(Reference) error, reject func(entry int, why string)) error {
+	whole, err := bundleIn(line)
+	if err != nil {
+		return err
+	}
+	if kind, ok := stringAt(line, memberAt(line, whole, "type")); ok && string(kind) != "transaction" {
+		reject(-1, "a Bundle of another type than transaction")
+		return nil
+	}
+	entries := memberAt(line, whole, "entry")
+	if entries.end == 0 {
+		return nil
+	}
+	if line[entries.start] != '[' {
+		reject(-1, "entry is no array")
+		return nil
+	}
+	number := 0
+	var applyErr error
+	eachElement(line, entries, func(entry span) bool {
+		ref, why := deletedBy(line, entry)
+		if why != "" {
+			reject(number, why)
+		} else {
+			applyErr = apply(ref)
+		}
+		number++
+		return applyErr == nil
+	})
+	return applyErr
+}
+
+// bundleIn validates line and returns where in it the Bundle stands.
+func bundleIn(line []byte) (span, error) {
+	v := validator{data: line}
+	start := v.space(0)
+	if start == len(line) || line[start] != '{' {
+		return span{}, &LineError{ReasonNotObject, start, "a Bundle"}
+	}
+	end, err := v.object(start, 1, nil)
+	if err != nil {
+		return span{}, err
+	}
+	if rest := v.space(end); rest != len(line) {
+		return span{}, &LineError{ReasonNotJSON, rest, "the end of the line after one Bundle"}
+	}
+	whole := span{start, end}
+	resourceType, ok := stringAt(line, memberAt(line, whole, "resourceType"))
+	if !ok || string(resourceType) != "Bundle" {
+		return span{}, &LineError{ReasonMalformedEntry, start, "a resource of type Bundle"}
+	}
+	return whole, nil
+}
+
+// deletedBy returns the resource that an entry deletes, or why the entry is not applied.
+func deletedBy(line []byte, entry span) (Reference, string) {
+	request := memberAt(line, entry, "request")
+	if request.end == 0 {
+		return Reference{}, "no request"
+	}
+	method, ok := stringAt(line, memberAt(line, request, "method"))
+	if !ok || !bytes.EqualFold(method, []byte("DELETE")) {
+		return Reference{}, "a method other than DELETE"
+	}
+	target, ok := stringAt(line, memberAt(line, request, "url"))
+	if !ok || len(target) == 0 {
+		return Reference{}, "no url"
+	}
+	return deletedReference(string(target))
+}
+
+// deletedReference reads Type/id, with a leading slash or as the end of an absolute URL.
+func deletedReference(target string) (Reference, string) {
+	if strings.ContainsAny(target, "?#") {
+		return Reference{}, "a conditional delete"
+	}
+	path, id, ok := cutLast(strings.TrimSuffix(target, "/"), '/')
+	if !ok || id == "" {
+		return Reference{}, "a url that is not Type/id"
+	}
+	_, resourceType, nested := cutLast(path, '/')
+	if !nested {
+		resourceType = path
+	} else if prefix := path[:len(path)-len(resourceType)-1]; prefix != "" && !strings.Contains(prefix, "://") {
+		return Reference{}, "a url that is not Type/id"
+	}
+	switch {
+	case !KnownType(resourceType):
+		return Reference{}, "a url of an unknown resource type"
+	case len(id) > MaxIDBytes:
+		return Reference{}, "an id that is too long"
+	case strings.IndexByte(id, 0) >= 0:
+		return Reference{}, "an id with a NUL character"
+	}
+	return Reference{Type: resourceType, ID: id}, ""
+}
+
+func cutLast(s string, sep byte) (before, after string, found bool) {
+	if i := strings.LastIndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return "", s, false
+}
