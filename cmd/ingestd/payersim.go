@@ -119,8 +119,8 @@ func servePayersim(cmd *cobra.Command, address, baseURL string, handler http.Han
 	return nil
 }
 
-// parseClient reads ID=JWKS_FILE_OR_URL. An id may hold "=" itself, as URLs do: the last "=" divides, or the one before https://
-// or http://. A file must be there now, so that a mistyped name shows at the start and not as a refused token.
+// parseClient reads ID=JWKS_FILE_OR_URL. An id may hold "=" itself, as URLs do: the last "=" divides, or the one before
+// https:// or http://. A file must be there now, so that a mistyped name shows at the start and not as a refused token.
 func parseClient(text string) (payersim.Client, error) {
 	for _, scheme := range []string{"=https://", "=http://"} {
 		if at := strings.LastIndex(text, scheme); at > 0 {

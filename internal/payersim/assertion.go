@@ -15,10 +15,12 @@ import (
 // maxAssertionLife is how far ahead exp may lie. SMART App Launch 2.2, Client Authentication: Asymmetric, claims.
 const maxAssertionLife = 5 * time.Minute
 
-// jti names an assertion for ever: the hash of client and jti, so that memory per assertion does not depend on the client.
+// jti names an assertion for ever: the hash of client and jti, so that memory per assertion does not depend on the
+// client.
 type jti [sha256.Size]byte
 
-// authenticate verifies a client assertion and uses it up. The error says what is wrong, in words for the client's author.
+// authenticate verifies a client assertion and uses it up. The error says what is wrong, in words for the client's
+// author.
 func (s *Server) authenticate(ctx context.Context, assertion, tokenURL string) (*client, error) {
 	var who *client
 	parser := jwt.NewParser(

@@ -42,7 +42,9 @@ var bearer = regexp.MustCompile(`^Bearer (\S+)$`)
 
 // authorize finds the token of a request. Without a valid one it answers 401 and returns false. RFC 6750, section 3.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) (token, bool) {
-	no := refusal{status: http.StatusUnauthorized, code: "login", text: "an access token is needed", challenge: `Bearer realm="payersim"`}
+	no := refusal{
+		status: http.StatusUnauthorized, code: "login", text: "an access token is needed", challenge: `Bearer realm="payersim"`,
+	}
 	headers := r.Header["Authorization"]
 	switch {
 	case r.URL.Query().Has("access_token"):

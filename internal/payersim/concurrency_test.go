@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// TestServer_keeps_concurrent_exports_apart runs exports that overlap: each must show one round whole, and no two the same one.
+// TestServer_keeps_concurrent_exports_apart runs exports that overlap: each must show one round whole, and no two the
+// same one.
 func TestServer_keeps_concurrent_exports_apart(t *testing.T) {
 	t.Parallel()
 	const exports = 8

@@ -252,7 +252,8 @@ func tokenOf(t *testing.T, p *payer, claims jwt.MapClaims) string {
 	return doc.AccessToken
 }
 
-// TestINC1_rounds_over_HTTP follows a payer through full and incremental exports as a client would, and compares with the truth.
+// TestINC1_rounds_over_HTTP follows a payer through full and incremental exports as a client would, and compares with
+// the truth.
 func TestINC1_rounds_over_HTTP(t *testing.T) {
 	t.Parallel()
 	p := start(t, Options{Patients: 60, Seed: 8, Changes: 0.15, LinesPerFile: 100})

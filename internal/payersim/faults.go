@@ -10,17 +10,17 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Faults are the ways in which a simulated payer dawdles and fails. The zero value is a payer that works at once and tells
-// clients to poll every second. Counts are over the life of the server; a fault strikes after a request has been found
-// correct, so a wrong request is always told what is wrong with it.
+// Faults are the ways in which a simulated payer dawdles and fails. The zero value is a payer that works at once and
+// tells clients to poll every second. Counts are over the life of the server; a fault strikes after a request has been
+// found correct, so a wrong request is always told what is wrong with it.
 type Faults struct {
 	// ExportDuration is how long an export takes from its kick-off.
 	ExportDuration time.Duration `yaml:"export_duration"`
-	// RetryAfter is what a status answer tells the client to wait; the header has whole seconds, rounded up. Default 1s,
-	// negative: no header, and any pace of polling is accepted.
+	// RetryAfter is what a status answer tells the client to wait; the header has whole seconds, rounded up. Default
+	// 1s, negative: no header, and any pace of polling is accepted.
 	RetryAfter time.Duration `yaml:"retry_after"`
-	// PollTolerance is how much earlier than told a poll may come before it is answered 429. Default 50ms, negative: early polls
-	// are never refused.
+	// PollTolerance is how much earlier than told a poll may come before it is answered 429. Default 50ms, negative:
+	// early polls are never refused.
 	PollTolerance time.Duration `yaml:"poll_tolerance"`
 
 	// TokenEndpointFailFirst answers the first N valid token requests with 503; their jti are used up all the same.
@@ -46,8 +46,8 @@ type Faults struct {
 type BadLine struct {
 	// Type is the resource type whose output is spoilt.
 	Type string `yaml:"type"`
-	// AfterLine is the number of the type's good lines that come before it in an export, over all its files. An export with fewer
-	// lines does not show it.
+	// AfterLine is the number of the type's good lines that come before it in an export, over all its files. An export
+	// with fewer lines does not show it.
 	AfterLine int `yaml:"after_line"`
 	// Raw is the line, without newline.
 	Raw string `yaml:"raw"`
@@ -58,7 +58,8 @@ const (
 	defaultPollTolerance = 50 * time.Millisecond
 )
 
-// LoadFaults reads a fault file: YAML with the keys of [Faults]; an unknown key, a wrong type or a second document is an error.
+// LoadFaults reads a fault file: YAML with the keys of [Faults]; an unknown key, a wrong type or a second document is
+// an error.
 func LoadFaults(path string) (Faults, error) {
 	var f Faults
 	text, err := os.ReadFile(path) //nolint:gosec // named by the operator
@@ -120,8 +121,8 @@ func (f Faults) tooEarly(now, next time.Time) bool {
 	return now.Before(next.Add(-tolerance))
 }
 
-// badLines are the lines to insert into a piece: those that come after its first line at the earliest, or before it in the
-// first piece.
+// badLines are the lines to insert into a piece: those that come after its first line at the earliest, or before it in
+// the first piece.
 func (f Faults) badLines(p piece) []BadLine {
 	var in []BadLine
 	for _, bad := range f.BadLines {
@@ -143,7 +144,8 @@ type faultPlan struct {
 	struck map[string]int
 }
 
-// strike tells whether the fault has its turn, and takes it. key is what is counted: a fault's name, or that with a file's.
+// strike tells whether the fault has its turn, and takes it. key is what is counted: a fault's name, or that with a
+// file's.
 func (p *faultPlan) strike(key string, times int) bool {
 	if times == 0 {
 		return false

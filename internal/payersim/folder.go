@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// folder is the source of a directory's *.ndjson and *.ndjson.gz. It keeps where each line stands, not the lines; compressed
-// files are unpacked once into an unlinked temporary file. Lines are served as they are, broken ones too.
+// folder is the source of a directory's *.ndjson and *.ndjson.gz. It keeps where each line stands, not the lines;
+// compressed files are unpacked once into an unlinked temporary file. Lines are served as they are, broken ones too.
 type folder struct {
 	files  []*os.File
 	lines  map[string][]place // by resource type, in the order of file name and position
@@ -206,8 +206,8 @@ func (f *folder) close() error {
 	return err
 }
 
-// holds is the folder's reading of `_since`: what bears no instant is always sent, and the boundary belongs to the window, as
-// with the servers that repeat what the client has (INC-2).
+// holds is the folder's reading of `_since`: what bears no instant is always sent, and the boundary belongs to the
+// window, as with the servers that repeat what the client has (INC-2).
 func (p place) holds(sel selection) bool {
 	if p.updated == noInstant || !sel.since.IsZero() && p.updated == sel.since.UnixMilli() {
 		return true

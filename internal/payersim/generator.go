@@ -30,10 +30,10 @@ const eobsPerPatient = 12
 // circle is the resolution of shares: parts per million.
 const circle = 1_000_000
 
-// kind says how many resources of a type there are at first and how they come and go. A resource stands at a fixed place on a
-// circle of a million parts; each round sweeps `touch` parts further, and whoever is swept over is changed or, one time in
-// `deleteOneIn`, deleted. The round of a resource's last change follows from its place by division, so that the state of any
-// resource in any round costs the same whether ten rounds have passed or ten thousand.
+// kind says how many resources of a type there are at first and how they come and go. A resource stands at a fixed
+// place on a circle of a million parts; each round sweeps `touch` parts further, and whoever is swept over is changed
+// or, one time in `deleteOneIn`, deleted. The round of a resource's last change follows from its place by division, so
+// that the state of any resource in any round costs the same whether ten rounds have passed or ten thousand.
 type kind struct {
 	base        int   // resources in round 0
 	born        int64 // new ones a round, in parts per million of base
@@ -138,8 +138,8 @@ func (k kind) birth(i int) int {
 	return int((int64(i-k.base+1)*circle + rate - 1) / rate)
 }
 
-// lifeOf tells how resource i of kind k stands in the era. ok is false if it does not exist yet, or was never created because
-// its patient was gone by then.
+// lifeOf tells how resource i of kind k stands in the era. ok is false if it does not exist yet, or was never created
+// because its patient was gone by then.
 func (e era) lifeOf(k, i int) (l life, ok bool) {
 	l = e.ownLife(k, i)
 	if l.born > e.r {
@@ -209,7 +209,8 @@ func (e era) owner(k, i int) int {
 	return i / eobsPerPatient
 }
 
-// instant is when, in ms since 1970, resource i changed in the given round; round 0 stands for a day before the simulation.
+// instant is when, in ms since 1970, resource i changed in the given round; round 0 stands for a day before the
+// simulation.
 func (e era) instant(k, i, round int) int64 {
 	if round > 0 {
 		return e.times[round]
@@ -217,7 +218,8 @@ func (e era) instant(k, i, round int) int64 {
 	return baseStart + int64(e.hash(k, i, 1<<40)%(baseDays*24*3600))*1000
 }
 
-// The instants of round 0 lie in the days from baseStart on: after every date that a claim bears, before every simulation.
+// The instants of round 0 lie in the days from baseStart on: after every date that a claim bears, before every
+// simulation.
 var baseStart = time.Date(2025, 10, 1, 0, 0, 0, 0, time.UTC).UnixMilli()
 
 const baseDays = 90

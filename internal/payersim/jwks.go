@@ -82,13 +82,15 @@ func checkJWKSURL(text string) error {
 		return errors.New("the JWKS URL cannot be read")
 	}
 	host := u.Hostname()
-	if u.Scheme != "https" && (u.Scheme != "http" || host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.")) {
+	local := host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+	if u.Scheme != "https" && (u.Scheme != "http" || !local) {
 		return errors.New("a JWKS URL must be https, or http on loopback")
 	}
 	return nil
 }
 
-// remoteKeys is a key set at a URL, kept for the max-age that its server names; a kid that it lacks makes it fetch again.
+// remoteKeys is a key set at a URL, kept for the max-age that its server names; a kid that it lacks makes it fetch
+// again.
 type remoteKeys struct {
 	url  string
 	http *http.Client
@@ -182,8 +184,8 @@ func hasKey(set []byte, kid string) bool {
 	return err == nil && slices.ContainsFunc(keys, func(k jwk) bool { return k.Kid == kid })
 }
 
-// key finds the one key that may verify a signature of the algorithm. SMART App Launch 2.2, Signature Verification: the kid must
-// match exactly one key.
+// key finds the one key that may verify a signature of the algorithm. SMART App Launch 2.2, Signature Verification: the
+// kid must match exactly one key.
 func (c *client) key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
 	set, err := c.load(ctx, kid)
 	if err != nil {

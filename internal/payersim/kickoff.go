@@ -97,8 +97,8 @@ func preferences(r *http.Request) []string {
 	return out
 }
 
-// typesOf are the types of an export that names none: everything at system level, the patient compartment elsewhere, and
-// of these what the token may read.
+// typesOf are the types of an export that names none: everything at system level, the patient compartment elsewhere,
+// and of these what the token may read.
 func (s *Server) typesOf(at level, may grants) []string {
 	var out []string
 	for _, resourceType := range s.source.types() {
@@ -109,7 +109,8 @@ func (s *Server) typesOf(at level, may grants) []string {
 	return out
 }
 
-// start makes a job. Each export after the first starts a new round of the data; its instant is later than every earlier one.
+// start makes a job. Each export after the first starts a new round of the data; its instant is later than every
+// earlier one.
 func (s *Server) start(clientID, requestURL string, req exportRequest) *job {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,7 +143,8 @@ func (s *Server) tick() time.Time {
 	return instant
 }
 
-// newest is the payer's clock, or the newest transactionTime where that is a moment ahead of it: no `_since` may be later.
+// newest is the payer's clock, or the newest transactionTime where that is a moment ahead of it: no `_since` may be
+// later.
 func (s *Server) newest() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

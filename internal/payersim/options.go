@@ -16,7 +16,8 @@ type Options struct {
 	// the assertion's audience. Empty: taken from each request's Host, as behind httptest.
 	BaseURL string
 
-	// DataDir is a folder of *.ndjson and *.ndjson.gz that is served byte for byte. Exactly one of DataDir and Patients.
+	// DataDir is a folder of *.ndjson and *.ndjson.gz that is served byte for byte. Exactly one of DataDir and
+	// Patients.
 	DataDir string
 	// Patients is how many patients the generator starts with.
 	Patients int
@@ -38,11 +39,13 @@ type Options struct {
 	JobLifetime time.Duration
 	// PublicFiles makes manifests say requiresAccessToken false; files then refuse a request that carries a token.
 	PublicFiles bool
-	// ScopeSyntax is the accepted spelling of scopes: "v1" (system/Patient.read), "v2" (system/Patient.rs) or "" for both.
+	// ScopeSyntax is the accepted spelling of scopes: "v1" (system/Patient.read), "v2" (system/Patient.rs) or "" for
+	// both.
 	ScopeSyntax string
 	// Algorithms are the accepted signing algorithms. Empty: RS256, RS384, RS512, ES256, ES384, ES512.
 	Algorithms []string
-	// CacheBytes bounds the memory that keeps compressed files for the next reader, default 256 MiB; negative switches it off.
+	// CacheBytes bounds the memory that keeps compressed files for the next reader, default 256 MiB; negative switches
+	// it off.
 	CacheBytes int64
 	// ClockOffset is added to the payer's clock: a positive offset makes it run ahead of the client's.
 	ClockOffset time.Duration

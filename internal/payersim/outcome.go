@@ -39,7 +39,8 @@ func outcomeJSON(severity, code, text string) []byte {
 
 // refuse answers with the refusal as an OperationOutcome. Bulk Data 3.0, Response - Error.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, no refusal) {
-	s.log.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "status", no.status, "reason", no.text)
+	s.log.DebugContext(r.Context(), "request refused",
+		"method", r.Method, "path", r.URL.Path, "status", no.status, "reason", no.text)
 	if no.challenge != "" {
 		w.Header().Set("WWW-Authenticate", no.challenge)
 	}

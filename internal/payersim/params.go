@@ -27,15 +27,16 @@ type parameters map[string][]string
 
 const maxParametersBytes = 1 << 20
 
-// unsupported are the parameters that Bulk Data 3.0 names and this payer does not implement; lenient handling ignores them.
+// unsupported are the parameters that Bulk Data 3.0 names and this payer does not implement; lenient handling ignores
+// them.
 var unsupported = []string{
 	"_typeFilter", "_elements", "patient", "includeAssociatedData", "organizeOutputBy", "allowPartialManifests",
 }
 
 var errParameters = errors.New("the body must be a Parameters resource")
 
-// queryParameters reads a GET kick-off. A repeated parameter is refused: some servers read only the first and drop the rest
-// without a word, so a client must not send it (KICK-4).
+// queryParameters reads a GET kick-off. A repeated parameter is refused: some servers read only the first and drop the
+// rest without a word, so a client must not send it (KICK-4).
 func queryParameters(r *http.Request) (parameters, error) {
 	values, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -54,7 +55,8 @@ func queryParameters(r *http.Request) (parameters, error) {
 	return out, nil
 }
 
-// valueMembers are the members of a Parameters entry that carry each parameter's value. Bulk Data 3.0, OperationDefinitions.
+// valueMembers are the members of a Parameters entry that carry each parameter's value. Bulk Data 3.0,
+// OperationDefinitions.
 var valueMembers = map[string]string{
 	"_type": "valueString", "_outputFormat": "valueString", "_since": "valueInstant", "_until": "valueInstant",
 }

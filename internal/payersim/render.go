@@ -40,7 +40,8 @@ func (d *dice) between(low, high int) int { return low + d.roll(high-low+1) }
 
 func pick[T any](d *dice, from []T) T { return from[d.roll(len(from))] }
 
-// render appends the resource as one line without its newline. Everything but meta follows from seed, index and version.
+// render appends the resource as one line without its newline. Everything but meta follows from seed, index and
+// version.
 func (e era) render(b []byte, k, i int, l life) []byte {
 	d := dice(e.hash(k, i, 2))
 	switch k {

@@ -13,8 +13,9 @@ type scanned struct {
 	lastUpdated  string
 }
 
-// scanLine finds the members of the outermost object (resourceType, id) and of its meta (lastUpdated) without decoding the
-// rest: contained resources have members of the same names. A line that is not JSON yields what stood before the fault.
+// scanLine finds the members of the outermost object (resourceType, id) and of its meta (lastUpdated) without decoding
+// the rest: contained resources have members of the same names. A line that is not JSON yields what stood before the
+// fault.
 func scanLine(line []byte) scanned {
 	var s scanned
 	eachMember(line, func(key, value []byte) bool {

@@ -79,8 +79,8 @@ func (g grants) allow(resourceType string) bool {
 	})
 }
 
-// cut is what of the asked scopes the client may have. A wildcard that the client does not hold becomes the types that it
-// does hold, in the spelling that was asked for. RFC 6749, 3.3: the grant may be narrower than the request.
+// cut is what of the asked scopes the client may have. A wildcard that the client does not hold becomes the types that
+// it does hold, in the spelling that was asked for. RFC 6749, 3.3: the grant may be narrower than the request.
 func (g grants) cut(asked grants) grants {
 	var granted grants
 	add := func(sc scope) {

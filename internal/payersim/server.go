@@ -46,8 +46,8 @@ type counters struct {
 	tokens, tokenRefusals, unauthorized, kickOffs, polls, earlyPolls, files, fileBytes, deletes, faults atomic.Int64
 }
 
-// New builds a payer from its options. Errors: options that contradict each other, a data folder that cannot be read, a client
-// registered twice or without keys.
+// New builds a payer from its options. Errors: options that contradict each other, a data folder that cannot be read, a
+// client registered twice or without keys.
 func New(o Options) (*Server, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -80,8 +80,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// SetFaults replaces the fault plan; what it counts starts at zero. Files of exports that a client has already seen the manifest
-// of keep their bad lines. Errors: values that make no sense.
+// SetFaults replaces the fault plan; what it counts starts at zero. Files of exports that a client has already seen the
+// manifest of keep their bad lines. Errors: values that make no sense.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.check(); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"time"
 )
 
 // Stats are what the payer has seen and done since its start.
@@ -67,9 +66,9 @@ func (s *Server) Advance() int {
 	return s.source.advance(s.tick())
 }
 
-// Truth calls yield with every resource that the payer held in the round of the last export, as the raw line without its newline,
-// until yield returns false. Lines of a data folder come with their repetitions, in the order of the export. The line is valid until
-// yield returns. Injected bad lines are not part of the truth.
+// Truth calls yield with every resource that the payer held in the round of the last export, as the raw line without
+// its newline, until yield returns false. Lines of a data folder come with their repetitions, in the order of the
+// export. The line is valid until yield returns. Injected bad lines are not part of the truth.
 func (s *Server) Truth(yield func(resourceType, id string, line []byte) bool) error {
 	return s.TruthAt(context.Background(), s.Round(), s.source.types(), yield)
 }
@@ -144,6 +143,5 @@ func (s *Server) serveStats(w http.ResponseWriter, _ *http.Request) {
 
 // serveAdvance answers POST /_sim/advance.
 func (s *Server) serveAdvance(w http.ResponseWriter, _ *http.Request) {
-	round := s.Advance()
-	writeJSON(w, http.StatusOK, "application/json", map[string]any{"round": round, "at": time.Now().UTC().Format(instantLayout)})
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"round": s.Advance()})
 }

@@ -18,8 +18,8 @@ type source interface {
 	// write calls yield with each line of a piece, newline included, until yield returns false. The line is valid until
 	// yield returns.
 	write(ctx context.Context, p piece, yield func(line []byte) bool) error
-	// deletions calls yield with the id of each resource that a client who was up to date at sel.since still has and that
-	// is gone in the selected round.
+	// deletions calls yield with the id of each resource that a client who was up to date at sel.since still has and
+	// that is gone in the selected round.
 	deletions(ctx context.Context, sel selection, yield func(id string) bool) error
 	// identify returns the id of a line of this source, "" where it has none.
 	identify(line []byte) string
@@ -57,8 +57,8 @@ func (s selection) holds(updated int64) bool {
 	return s.until.IsZero() || time.UnixMilli(updated).Before(s.until)
 }
 
-// associated are the resource types outside the patient compartment that a patient- or group-level export holds only when
-// it asks for them by name.
+// associated are the resource types outside the patient compartment that a patient- or group-level export holds only
+// when it asks for them by name.
 var associated = map[string]bool{
 	"Endpoint": true, "HealthcareService": true, "InsurancePlan": true, "Location": true, "Medication": true,
 	"Organization": true, "OrganizationAffiliation": true, "Practitioner": true, "PractitionerRole": true, "Substance": true,

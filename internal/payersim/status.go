@@ -38,8 +38,8 @@ func (s *Server) serveStatus(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// findJob returns the job of the request's path, if it is the client's own; otherwise it answers and returns nil. An empty clientID
-// stands for the holder of the URL.
+// findJob returns the job of the request's path, if it is the client's own; otherwise it answers and returns nil. An
+// empty clientID stands for the holder of the URL.
 func (s *Server) findJob(w http.ResponseWriter, r *http.Request, clientID string) *job {
 	s.mu.Lock()
 	j := s.jobs[r.PathValue("job")]
@@ -61,7 +61,8 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 	if j == nil {
 		return
 	}
-	if accept := r.Header.Get("Accept"); accept != "" && !accepts(accept, "application/json") && !accepts(accept, "application/fhir+json") {
+	accept := r.Header.Get("Accept")
+	if accept != "" && !accepts(accept, "application/json") && !accepts(accept, "application/fhir+json") {
 		s.refuse(w, r, refusal{status: http.StatusNotAcceptable, code: "not-supported", text: "the status is application/json"})
 		return
 	}
