@@ -34,23 +34,36 @@ type reapWorker struct {
 
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
-	e := w.engine
+	return errors.Join(w.engine.reap(ctx, 0), w.engine.store.PruneTicks(ctx, tickRetention))
+}
+
+// reap enqueues again what is overdue: of one export, or of all where only is 0.
+func (e *Engine) reap(ctx context.Context, only int64) error {
 	exports, files, err := e.store.Overdue(ctx, reapGrace)
 	if err != nil {
 		return err
 	}
+	queue := e.options.Queue
 	var failed []error
 	for _, o := range exports {
-		failed = append(failed, w.reclaim(ctx, jobOf(o), fmt.Sprintf(`{"export_id": %d, "generation": %d}`, o.ID, o.Generation), func(tx pgx.Tx) (bool, error) {
-			return e.store.ReclaimExportTx(ctx, tx, o, reapGrace)
+		if only != 0 && o.ID != only {
+			continue
+		}
+		match := fmt.Sprintf(`{"export_id": %d, "generation": %d}`, o.ID, o.Generation)
+		failed = append(failed, e.reclaim(ctx, jobOf(o), match, func(tx pgx.Tx) (bool, error) {
+			return e.store.ReclaimExportTx(ctx, tx, o, reapGrace, queue)
 		}))
 	}
 	for _, o := range files {
+		if only != 0 && o.ExportID != only {
+			continue
+		}
 		args := loadFileArgs{ExportID: o.ExportID, File: o.Ordinal}
-		failed = append(failed, w.reclaim(ctx, args, fmt.Sprintf(`{"export_id": %d, "file": %d}`, o.ExportID, o.Ordinal),
-			func(tx pgx.Tx) (bool, error) { return e.store.ReclaimFileTx(ctx, tx, o, reapGrace) }))
+		match := fmt.Sprintf(`{"export_id": %d, "file": %d}`, o.ExportID, o.Ordinal)
+		failed = append(failed, e.reclaim(ctx, args, match, func(tx pgx.Tx) (bool, error) {
+			return e.store.ReclaimFileTx(ctx, tx, o, reapGrace, queue)
+		}))
 	}
-	failed = append(failed, e.store.PruneTicks(ctx, tickRetention))
 	return errors.Join(failed...)
 }
 
@@ -66,10 +79,12 @@ func jobOf(o store.OverdueExport) river.JobArgs {
 	return startExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
 }
 
-func (w *reapWorker) reclaim(ctx context.Context, args river.JobArgs, match string, take func(pgx.Tx) (bool, error)) error {
-	e := w.engine
+// reclaim enqueues a job again, unless one like it waits on a queue that every daemon works. A job that waits on a queue of
+// its own, and is overdue, waits for a process that is gone.
+func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, take func(pgx.Tx) (bool, error)) error {
 	return e.store.InTx(ctx, func(tx pgx.Tx) error {
 		waiting, err := e.client.JobListTx(ctx, tx, river.NewJobListParams().First(1).Kinds(args.Kind()).
+			Queues(queueControl, queueBulk).
 			States(rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateScheduled).
 			Where("args @> @match::jsonb", river.NamedArgs{"match": match}))
 		if err != nil {
@@ -83,6 +98,6 @@ func (w *reapWorker) reclaim(ctx context.Context, args river.JobArgs, match stri
 			return err
 		}
 		e.logger.WarnContext(ctx, "taken over from an instance that is gone", "job", args.Kind(), "match", match)
-		return e.insertTx(ctx, tx, args, "", time.Time{})
+		return e.insertTx(ctx, tx, args, e.options.Queue, time.Time{})
 	})
 }

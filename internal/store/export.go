@@ -97,6 +97,7 @@ type Export struct {
 	ManifestAt  time.Time
 	LoadedAt    time.Time
 	FinishedAt  time.Time
+	CleanedUpAt time.Time
 
 	ErrorCode string
 	Error     string // may hold what the payer said, hence PHI: for operators, never for logs
@@ -108,16 +109,16 @@ type Export struct {
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, removes_ghosts, released_by <> '',
 	status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
-	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, error_code, error, hint,
+	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
 func scanExport(row pgx.CollectableRow) (Export, error) {
 	var e Export
-	var due, date, transaction, kickedOff, manifest, loaded, finished *time.Time
+	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.RemovesGhosts, &e.Released,
 		&e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
-		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &e.ErrorCode, &e.Error, &e.Hint,
+		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)
 	if err != nil {
@@ -125,6 +126,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	}
 	e.DueAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(date), orZero(transaction)
 	e.KickedOffAt, e.ManifestAt, e.LoadedAt, e.FinishedAt = orZero(kickedOff), orZero(manifest), orZero(loaded), orZero(finished)
+	e.CleanedUpAt = orZero(cleaned)
 	return e, nil
 }
 

@@ -126,15 +126,16 @@ func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExpo
 }
 
 // ReclaimExportTx takes an overdue export over, where nobody holds its lock and it is still overdue: its next job may then
-// be enqueued in the same transaction, for the next generation. The export leaves the queue of its own that it may have had, whose worker is gone.
-func (s *Store) ReclaimExportTx(ctx context.Context, tx pgx.Tx, o OverdueExport, grace time.Duration) (bool, error) {
+// be enqueued in the same transaction, for the next generation, on the given queue: the worker of the queue of its own that
+// it may have had is gone.
+func (s *Store) ReclaimExportTx(ctx context.Context, tx pgx.Tx, o OverdueExport, grace time.Duration, queue string) (bool, error) {
 	free, err := tryLockTx(ctx, tx, exportKey(o.ID))
 	if err != nil || !free {
 		return false, err
 	}
-	err = change(ctx, tx, `UPDATE ingest.export SET job_due_at = now(), queue = '', generation = generation + 1
+	err = change(ctx, tx, `UPDATE ingest.export SET job_due_at = now(), queue = $5, generation = generation + 1
 		WHERE id = $1 AND state = $2 AND generation = $4 AND job_due_at < now() - $3::interval`,
-		o.ID, o.State, grace, o.Generation)
+		o.ID, o.State, grace, o.Generation, queue)
 	if errors.Is(err, errStale) {
 		return false, nil
 	}
@@ -142,7 +143,7 @@ func (s *Store) ReclaimExportTx(ctx context.Context, tx pgx.Tx, o OverdueExport,
 }
 
 // ReclaimFileTx takes an overdue file over in the same way.
-func (s *Store) ReclaimFileTx(ctx context.Context, tx pgx.Tx, o OverdueFile, grace time.Duration) (bool, error) {
+func (s *Store) ReclaimFileTx(ctx context.Context, tx pgx.Tx, o OverdueFile, grace time.Duration, queue string) (bool, error) {
 	free, err := tryLockTx(ctx, tx, fileKey(o.ExportID, o.Ordinal))
 	if err != nil || !free {
 		return false, err
@@ -156,7 +157,7 @@ func (s *Store) ReclaimFileTx(ctx context.Context, tx pgx.Tx, o OverdueFile, gra
 	if err != nil {
 		return false, err
 	}
-	_, err = tx.Exec(ctx, `UPDATE ingest.export SET queue = '' WHERE id = $1 AND queue <> ''`, o.ExportID)
+	_, err = tx.Exec(ctx, `UPDATE ingest.export SET queue = $2 WHERE id = $1 AND queue <> $2`, o.ExportID, queue)
 	if err != nil {
 		return false, fmt.Errorf("take an export over: %w", err)
 	}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"ingestd/internal/config"
+	"ingestd/internal/daemon"
+	"ingestd/internal/ops"
+	"ingestd/internal/scheduler"
+	"ingestd/internal/store"
+)
+
+func newRunCommand() *cobra.Command {
+	var full bool
+	var since, output string
+	cmd := &cobra.Command{
+		Use:   "run PAYER",
+		Short: "Run one export in the foreground and wait until it is published",
+		Long: `Runs one export of a payer in this process, whatever its schedule says, and exits with 0 only after it is published.
+Where an export of the payer is already running, this command follows that one instead, and goes on with it if the process
+that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can be gone on with by another run or a daemon.`,
+		Example: "  ingestd run bluecross --config ingestd.yaml\n  ingestd run bluecross --full --output json",
+		Args:    exactArgs(1),
+	}
+	path := addConfigFlag(cmd)
+	cmd.Flags().BoolVar(&full, "full", false, "ask for all data instead of what changed since the last export")
+	cmd.Flags().StringVar(&since, "since", "", "ask for what changed since this instant (RFC 3339)")
+	cmd.Flags().StringVar(&output, "output", "text", "form of the result on standard output: text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		options := scheduler.RunOptions{Full: full}
+		if since != "" {
+			var err error
+			if options.Since, err = time.Parse(time.RFC3339Nano, since); err != nil {
+				return usageError{fmt.Errorf("--since %q: expected an instant such as 2026-01-31T00:00:00Z", since)}
+			}
+			if full {
+				return usageError{errors.New("--full and --since exclude each other")}
+			}
+		}
+		if output != "text" && output != "json" {
+			return usageError{fmt.Errorf("--output %q: expected text or json", output)}
+		}
+		c, err := loadConfig(*path)
+		if err != nil {
+			return err
+		}
+		x, err := runForeground(cmd.Context(), c, args[0], options, cmd.ErrOrStderr())
+		if err != nil {
+			return err
+		}
+		return printResult(cmd.OutOrStdout(), x, output)
+	}
+	return cmd
+}
+
+// exactArgs is cobra.ExactArgs with an error of usage.
+func exactArgs(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return usageError{fmt.Errorf("%s: expected %d argument(s), got %d\nUsage: %s", cmd.CommandPath(), n, len(args), cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// cleanUpPatience is how long a run waits for the payer to take its DELETE.
+const cleanUpPatience = 10 * time.Second
+
+func runForeground(ctx context.Context, c *config.Config, payer string, o scheduler.RunOptions, stderr io.Writer) (store.Export, error) {
+	log := c.Log
+	log.Level, log.Format = "warn", "text" // the progress says the rest
+	display := newDisplay(stderr)
+	defer display.close()
+	d, err := daemon.Open(ctx, daemon.Options{
+		Config: c, Logger: newLogger(display, log), Version: buildVersion(), Queue: "run_" + uuid.NewString(),
+	})
+	if err != nil {
+		return store.Export{}, err
+	}
+	defer d.Close(ctx)
+
+	// The engine ends when the export is over, or by a signal.
+	engineCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, engineCtx := errgroup.WithContext(engineCtx)
+	group.Go(func() error { return d.Run(engineCtx) })
+	var x store.Export
+	group.Go(func() error {
+		defer stop()
+		id, err := d.Engine.Start(engineCtx, payer, o)
+		if errors.Is(err, store.ErrExportRunning) {
+			running, _, findErr := d.Engine.Running(engineCtx, payer)
+			if findErr != nil {
+				return findErr
+			}
+			id = running.ID
+			display.note("export %d of %s is already running: following it", id, payer)
+		} else if err != nil {
+			return err
+		}
+		if x, err = d.Engine.Watch(engineCtx, id, func(p store.Progress) { display.show(payer, id, p) }); err != nil {
+			return err
+		}
+		if !x.State.Active() && !d.Engine.WaitCleanedUp(engineCtx, id, cleanUpPatience) {
+			display.note("the payer has not taken the DELETE of export %d yet", id)
+		}
+		return nil
+	})
+	err = group.Wait()
+	if ctx.Err() != nil {
+		return x, errors.New("stopped at a checkpoint: run it again, or let a daemon go on with it")
+	}
+	var unknown *scheduler.UnknownPayerError
+	if errors.As(err, &unknown) {
+		return x, usageError{err}
+	}
+	return x, err
+}
+
+// printResult prints an export that is over; the error says why it was not published.
+func printResult(out io.Writer, x store.Export, output string) error {
+	summary := ops.Summarize(x, time.Now())
+	if output == "json" {
+		if err := json.NewEncoder(out).Encode(summary); err != nil {
+			return err
+		}
+	} else if x.State == store.StatePublished {
+		rate := float64(x.Bytes) / 1e6 / max(summary.Seconds, 0.001)
+		fmt.Fprintf(out, "export %d of %s published: %d lines, %s in %s (%.1f MB/s)\n", x.ID, x.Payer, x.Lines,
+			byteCount(x.Bytes), shortDuration(time.Duration(summary.Seconds*float64(time.Second))), rate)
+		fmt.Fprintf(out, "  inserted %d, updated %d, unchanged %d, superseded %d, deleted %d, ghosts %d, quarantined %d\n",
+			x.Inserted, x.Updated, x.Unchanged, x.Superseded, x.Deleted, x.Ghosts, x.Quarantined)
+	}
+	if x.State == store.StatePublished {
+		return nil
+	}
+	err := fmt.Errorf("export %d of %s is %s: %s: %s", x.ID, x.Payer, x.State, x.ErrorCode, printable(x.Error))
+	if x.Hint != "" {
+		err = fmt.Errorf("%w\n  what to do: %s", err, x.Hint)
+	}
+	return err
+}

@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+
+	"golang.org/x/sync/errgroup"
+
+	"ingestd/internal/config"
+	"ingestd/internal/ops"
+	"ingestd/internal/scheduler"
+	"ingestd/internal/smartauth"
+)
+
+// Options are what a Daemon needs.
+type Options struct {
+	Config  *config.Config
+	Logger  *slog.Logger
+	Version string
+	// SkipMigrations leaves the database's schema as it is, and fails where it is not this binary's.
+	SkipMigrations bool
+	// Queue, where set, makes the engine work the exports of that queue alone, for a run in the foreground.
+	Queue string
+}
+
+// Daemon is one instance of ingestd.
+type Daemon struct {
+	Engine   *scheduler.Engine
+	Database *Database
+
+	options Options
+	manager *smartauth.Manager
+	metrics *ops.Metrics
+	logger  *slog.Logger
+}
+
+// Open connects to the database, migrates it unless that is switched off, and puts the instance together. Close it.
+func Open(ctx context.Context, o Options) (*Daemon, error) {
+	c := o.Config
+	database, err := OpenDatabase(ctx, c.Database, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	d, err := open(ctx, o, database)
+	if err != nil {
+		database.Close(ctx)
+		return nil, err
+	}
+	return d, nil
+}
+
+func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
+	c := o.Config
+	if err := database.Prepare(ctx, !o.SkipMigrations); err != nil {
+		return nil, fmt.Errorf("prepare the database: %w", err)
+	}
+	d := &Daemon{
+		Database: database, options: o, logger: o.Logger,
+		metrics: ops.NewMetrics(database.Store, c.Payers, o.Version, o.Logger),
+	}
+	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
+	all, err := payers(ctx, c, d.manager, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	d.Engine, err = scheduler.New(scheduler.Options{
+		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
+		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Run works until ctx ends, and then stops cleanly within the grace period. A listener that cannot be opened is an error
+// before any work begins.
+func (d *Daemon) Run(ctx context.Context) error {
+	admin, listener, err := d.listen(ctx)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	// The engine needs tokens until it has stopped, and operators want to see it stop.
+	restCtx, stopRest := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		defer stopRest()
+		return d.Engine.Run(ctx)
+	})
+	group.Go(func() error { return d.manager.Run(restCtx) })
+	if listener != nil {
+		group.Go(func() error { return admin.Serve(restCtx, listener) })
+	}
+	return group.Wait()
+}
+
+// listen opens the admin listener; there is none where the configuration switches it off, or for a run in the foreground.
+func (d *Daemon) listen(ctx context.Context) (*ops.Server, net.Listener, error) {
+	c := d.options.Config
+	if c.Admin.Listen == "" || d.options.Queue != "" {
+		return nil, nil, nil
+	}
+	token, err := d.adminToken(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Admin.Listen)
+	if err != nil {
+		return nil, nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	d.logger.InfoContext(ctx, "admin listener", "address", listener.Addr().String())
+	return ops.NewServer(ops.ServerOptions{
+		Store: d.Database.Store, Payers: c.Payers, Metrics: d.metrics, Logger: d.logger, Token: token,
+	}), listener, nil
+}
+
+func (d *Daemon) adminToken(ctx context.Context) (string, error) {
+	reference := d.options.Config.Admin.Token
+	if reference == "" {
+		return "", nil
+	}
+	token, err := reference.Resolve(ctx)
+	if err != nil {
+		return "", fmt.Errorf("admin.token: %w", err)
+	}
+	return string(token), nil
+}
+
+// Close closes the database.
+func (d *Daemon) Close(ctx context.Context) { d.Database.Close(ctx) }
