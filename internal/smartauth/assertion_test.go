@@ -1,0 +1,149 @@
+package smartauth
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+func decodeAssertion(t *testing.T, compact string) (header, claims map[string]any) {
+	t.Helper()
+	parts := strings.Split(compact, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d parts, want 3", len(parts))
+	}
+	for i, target := range []*map[string]any{&header, &claims} {
+		data, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(data, target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return header, claims
+}
+
+func TestJWT_header_and_claims_are_those_of_the_specification_and_no_others(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	clientID := "https://client.example/a b?" + strings.Repeat("x", 2048)
+	a := assertion{ClientID: clientID, Audience: "https://auth.example/Token/?tenant=1&x=<2>", Kid: "at-this-payer", Now: now}
+	key := testKey()
+	first, err := a.sign(key, key.algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, claims := decodeAssertion(t, first)
+	// JWT-1
+	if len(header) != 3 || header["alg"] != "ES384" || header["kid"] != "at-this-payer" || header["typ"] != "JWT" {
+		t.Errorf("header: got %v", header)
+	}
+	// JWT-2, JWT-3: unchanged, and aud a string
+	if claims["iss"] != clientID || claims["sub"] != clientID || claims["aud"] != a.Audience {
+		t.Errorf("claims: got %v", claims)
+	}
+	// JWT-4
+	if claims["exp"] != float64(now.Unix()+240) || claims["iat"] != float64(now.Unix()-5) {
+		t.Errorf("exp, iat: got %v, %v", claims["exp"], claims["iat"])
+	}
+	// JWT-6
+	if len(claims) != 6 {
+		t.Errorf("claims: got %v, want iss, sub, aud, exp, iat, jti", claims)
+	}
+	// JWT-5
+	second, err := a.sign(key, key.algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, again := decodeAssertion(t, second); again["jti"] == claims["jti"] || len(claims["jti"].(string)) != 36 {
+		t.Errorf("jti: got %v and %v, want two UUIDs", claims["jti"], again["jti"])
+	}
+	// KEY-7
+	a.JKU = "https://keys.example/.well-known/jwks.json"
+	third, err := a.sign(key, key.algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if header, _ := decodeAssertion(t, third); header["jku"] != a.JKU {
+		t.Errorf("jku: got %v", header["jku"])
+	}
+}
+
+// derSigner is a KMS: it signs in ASN.1, and gives its private half to nobody.
+type derSigner struct {
+	key       *ecdsa.PrivateKey
+	signature []byte // if set, given whatever is to be signed
+}
+
+func (s derSigner) Public() crypto.PublicKey { return s.key.Public() }
+
+func (s derSigner) Sign(random io.Reader, digest []byte, options crypto.SignerOpts) ([]byte, error) {
+	if s.signature != nil {
+		return s.signature, nil
+	}
+	return s.key.Sign(random, digest, options)
+}
+
+func TestJWT7_a_key_in_a_KMS_signs_in_JOSE_form(t *testing.T) {
+	t.Parallel()
+	inner := testKey().Signer().(*ecdsa.PrivateKey)
+	key, err := NewKey("kms", "", derSigner{key: inner})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compact, err := assertion{ClientID: "c", Audience: "a", Kid: "kms", Now: time.Now()}.sign(key, key.algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := jose.ParseSigned(compact, []jose.SignatureAlgorithm{jose.ES384})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parsed.Verify(inner.Public()); err != nil {
+		t.Errorf("go-jose does not verify the signature: %v", err)
+	}
+	if _, err := key.MarshalPEM(); err == nil || !strings.Contains(err.Error(), "cannot be exported") {
+		t.Errorf("MarshalPEM: got %v, want an error", err)
+	}
+}
+
+func TestJWT7_R_and_S_have_fixed_length(t *testing.T) {
+	t.Parallel()
+	der := func(r, s *big.Int) []byte {
+		data, err := asn1.Marshal(struct{ R, S *big.Int }{r, s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	signature, err := joseSignature(der(big.NewInt(1), big.NewInt(0x0203)), 48)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(signature) != 96 || signature[47] != 1 || signature[94] != 2 || signature[95] != 3 || signature[0] != 0 {
+		t.Errorf("got %x, want two numbers of 48 octets, padded to the left", signature)
+	}
+	huge := new(big.Int).Lsh(big.NewInt(1), 48*8)
+	for name, bad := range map[string][]byte{
+		"too large":  der(huge, big.NewInt(1)),
+		"zero":       der(big.NewInt(0), big.NewInt(1)),
+		"negative":   der(big.NewInt(-1), big.NewInt(1)),
+		"more after": append(der(big.NewInt(1), big.NewInt(1)), 0),
+		"not DER":    []byte("signature"),
+		"empty":      {},
+	} {
+		if _, err := joseSignature(bad, 48); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
