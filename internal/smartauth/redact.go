@@ -11,32 +11,33 @@ import (
 	"unicode/utf8"
 )
 
-// secret is a string that prints as itself nowhere. It is held by pointer, because fmt prints the fields of unexported
-// struct members without asking their methods, but of a pointer below the top level only the address.
-type secret struct{ value string }
+// secret is a string that prints as itself nowhere. It is held by a function: fmt prints the fields of unexported struct
+// members without asking their methods, and follows pointers there under verbs that do not fit, but of a function it
+// knows only the address.
+type secret func() string
 
-func newSecret(value string) *secret { return &secret{value} }
+func newSecret(value string) secret { return func() string { return value } }
 
-func (s *secret) reveal() string {
+func (s secret) reveal() string {
 	if s == nil {
 		return ""
 	}
-	return s.value
+	return s()
 }
 
 const redacted = "[redacted]"
 
 // String redacts the value.
-func (*secret) String() string { return redacted }
+func (secret) String() string { return redacted }
 
 // Format redacts the value under every verb.
-func (*secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }
+func (secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }
 
 // MarshalJSON redacts the value.
-func (*secret) MarshalJSON() ([]byte, error) { return redactedJSON(redacted) }
+func (secret) MarshalJSON() ([]byte, error) { return redactedJSON(redacted) }
 
 // LogValue redacts the value.
-func (*secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 func redactedJSON(text string) ([]byte, error) {
 	data, err := json.Marshal(text)

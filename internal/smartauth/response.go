@@ -30,7 +30,7 @@ const (
 
 // tokenResponse is a successful answer of a token endpoint (RFC 6749 section 5.1).
 type tokenResponse struct {
-	value    *secret
+	value    secret
 	life     time.Duration
 	lifeNote string // why life is not what the server said
 	scopes   []string
@@ -99,6 +99,7 @@ func parseLife(raw json.RawMessage) (life time.Duration, note string) {
 func parseErrorResponse(status int, header http.Header, body []byte, now time.Time, credentials ...string) *Error {
 	e := &Error{Status: status, RetryAfter: parseRetryAfter(header, now)}
 	code, description := oauthError(body)
+	code = clean(code, 60, credentials...)
 	switch {
 	case status == http.StatusTooManyRequests:
 		e.Code, e.Temporary = CodeRateLimited, true
@@ -113,7 +114,7 @@ func parseErrorResponse(status int, header http.Header, body []byte, now time.Ti
 	case code == "temporarily_unavailable" || code == "server_error":
 		e.Code, e.Temporary = CodeServerError, true
 	case code != "":
-		e.Code = clean(code, 60, credentials...)
+		e.Code = code
 	case status < 300:
 		e.Code, e.Temporary = CodeBadResponse, true
 	default:

@@ -19,7 +19,7 @@ type Token struct {
 	Obtained time.Time
 	Expires  time.Time
 
-	value *secret
+	value secret
 	// serial tells tokens apart for compare-and-swap, also where a server issues the same value again.
 	serial uint64
 }
