@@ -12,6 +12,8 @@ import (
 const (
 	// lineBuffer is the size of a new line buffer. It grows with the longest line, up to the limit.
 	lineBuffer = 512 << 10
+	// maxPooledLine is the largest buffer that is kept for the next file: a single long line must not hold memory for good.
+	maxPooledLine = 4 << 20
 	// maxLineHead is how much is kept of a line that is too long.
 	maxLineHead = 4 << 10
 	// defaultMaxLine is the longest line where the caller gives no limit.
@@ -69,8 +71,10 @@ func NewLineReader(r io.Reader, maxLine int64) *LineReader {
 // Close gives the buffer back. Lines that were returned are no longer valid.
 func (l *LineReader) Close() {
 	if l.buffer != nil {
-		*l.buffer = l.data
-		lineBuffers.Put(l.buffer)
+		if len(l.data) <= maxPooledLine {
+			*l.buffer = l.data
+			lineBuffers.Put(l.buffer)
+		}
 		l.buffer, l.data = nil, nil
 		l.failure = io.ErrClosedPipe
 		l.start, l.end = 0, 0

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -30,7 +31,7 @@ type Manifest struct {
 	HasDeleted bool
 	// Errors are the OperationOutcome files: error up to STU3, outcome in STU4, and output of type OperationOutcome.
 	Errors []File
-	// Next is the URL of the next page, absolute, empty on the last one.
+	// Next is the URL of the next page, absolute, empty on the last one and in what Poll returns, which holds all pages.
 	Next string
 	// OutputOrganizedBy is set where output files hold blocks of several types (MAN-12).
 	OutputOrganizedBy string
@@ -62,6 +63,9 @@ type File struct {
 	Size int64
 	// CountSeverity is what STU4 tells of an outcome file: how many issues of each severity it holds.
 	CountSeverity json.RawMessage
+	// Page is the page of the manifest that lists the file, from 0. A page never changes but for its URLs, so that page and
+	// position tell which file it is (MAN-8).
+	Page int
 	// Unknown holds the members that no version of the guide knows.
 	Unknown map[string]json.RawMessage
 
@@ -139,12 +143,35 @@ func (c *Client) parseManifest(r io.Reader, from *url.URL) (*Manifest, error) {
 	return ParseManifest(r, from, ManifestOptions{Resolve: c.resolve, NeedsToken: c.atBase})
 }
 
+// checkFiles refuses a manifest with a file that Open would refuse: better to know before anything is loaded (FILE-1,
+// FILE-2).
+func (c *Client) checkFiles(m *Manifest) error {
+	for _, files := range [][]File{m.Output, m.Deleted, m.Errors} {
+		for _, file := range files {
+			if _, err := c.fileURL(file); err != nil {
+				return err
+			}
+		}
+	}
+	if m.Next == "" {
+		return nil
+	}
+	if _, err := c.ownStatusURL(m.Next); err != nil {
+		return &errBadURL{"link", 0, err}
+	}
+	return nil
+}
+
 // manifestError classifies a 200 answer that is no manifest (POLL-5). head is the start of what came.
 func (c *Client) manifestError(ctx context.Context, contentType string, head *headReader, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", PhaseManifest, context.Cause(ctx))
 	}
-	e := &Error{Phase: PhaseManifest, Code: CodeNotAManifest, Status: 200, Action: ActionFail, Err: err}
+	var refused *Error
+	if errors.As(err, &refused) {
+		return err
+	}
+	e := &Error{Phase: PhaseManifest, Code: CodeNotAManifest, Status: http.StatusOK, Action: ActionFail, Err: err}
 	var (
 		start    []byte
 		bad      *errBadURL
@@ -192,7 +219,7 @@ func isSyntax(err error) bool {
 	return errors.As(err, &syntax) || errors.Is(err, io.EOF)
 }
 
-// checksum reads the extensions in which AB2D and DPC give the digest and the length of a file: a list of FHIR extensions
+// readExtensions reads the extensions in which AB2D and DPC give the digest and the length of a file: a list of FHIR extensions
 // or one of them (MAN-6).
 func (f *File) readExtensions() {
 	elements := []json.RawMessage{f.Extension}

@@ -15,7 +15,7 @@ const retryAfterMargin = time.Second
 
 // Status is the payer's answer to a status request.
 type Status struct {
-	// Complete is true when the export is done and Manifest is its first, or next, page.
+	// Complete is true when the export is done and Manifest lists all its files, those of further pages included.
 	Complete bool
 	// Progress is X-Progress, cut and made printable; Percent is what it says, -1 where that cannot be read. Both are
 	// for people only.
@@ -23,7 +23,8 @@ type Status struct {
 	Percent  float64
 	// RetryAfter is the payer's own wish, unbounded; 0 where it gave none.
 	RetryAfter time.Duration
-	// Manifest is set when Complete, and while the payer is still at work where it sends pages ahead (MAN-8).
+	// Manifest is set when Complete. While the payer is still at work, it holds the pages that it sends ahead (MAN-8), or
+	// is nil.
 	Manifest *Manifest
 	// Expires is until when the files are kept, zero where the payer does not say.
 	Expires time.Time
@@ -31,8 +32,17 @@ type Status struct {
 	Date time.Time
 }
 
-// Poll asks for an export's status, or for a further page of its manifest, once (Bulk Data 3.0, Status Request).
+// Poll asks for an export's status, and for the further pages of its manifest where it has any (Bulk Data 3.0, Status
+// Request).
 func (c *Client) Poll(ctx context.Context, statusURL string) (Status, error) {
+	status, err := c.pollOnce(ctx, statusURL)
+	if err != nil || status.Manifest == nil {
+		return status, err
+	}
+	return c.followPages(ctx, statusURL, status)
+}
+
+func (c *Client) pollOnce(ctx context.Context, statusURL string) (Status, error) {
 	u, err := c.ownStatusURL(statusURL)
 	if err != nil {
 		return Status{}, &Error{
@@ -97,7 +107,7 @@ func (c *Client) earlyPage(response *http.Response, from *url.URL) *Manifest {
 		return nil
 	}
 	manifest, err := c.parseManifest(body, from)
-	if err != nil {
+	if err != nil || c.checkFiles(manifest) != nil {
 		return nil
 	}
 	return manifest
@@ -112,6 +122,9 @@ func (c *Client) readManifest(ctx context.Context, response *http.Response, from
 	}
 	start := &headReader{from: body}
 	manifest, err := c.parseManifest(start, from)
+	if err == nil {
+		err = c.checkFiles(manifest)
+	}
 	if err != nil {
 		return nil, c.manifestError(ctx, contentType, start, err)
 	}

@@ -16,7 +16,7 @@ const maxProgress = 200
 func parseProgress(header string) (text string, percent float64) {
 	text = fhir.Printable(header, maxProgress)
 	if before, _, found := strings.Cut(text, "%"); found {
-		if value, ok := numberAtEnd(before); ok {
+		if value, ok := numberAtEnd(before); ok && value <= 100 {
 			return text, value
 		}
 		return text, -1
@@ -64,8 +64,7 @@ func numberAtStart(text string) (float64, bool) {
 	return plainNumber(text[:end])
 }
 
-// plainNumber reads digits with a decimal point or comma. More than 100 % is what no server means, so that callers which
-// read a percentage cap it.
+// plainNumber reads digits with a decimal point or comma.
 func plainNumber(text string) (float64, bool) {
 	value, err := strconv.ParseFloat(strings.Replace(text, ",", ".", 1), 64)
 	return value, err == nil

@@ -1,0 +1,442 @@
+package export
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"ingestd/internal/config"
+)
+
+func TestPOLL1_theStoredURLIsSentVerbatim(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, answer(202, nil, ""))
+	for _, path := range []string{"/fhir/job/1/$status?a=b%2Fc&d=+", "/fhir/%24x%2Fy?%41=1", "/"} {
+		if _, err := p.client.Poll(t.Context(), p.URL+path); err != nil {
+			t.Fatal(err)
+		}
+		requests := p.seen()
+		last := requests[len(requests)-1]
+		if last.RequestURI != path || last.Header.Get("Accept") != "application/json" ||
+			last.Header.Get("Authorization") != "Bearer secret" {
+			t.Errorf("got %s with %v, want %s", last.RequestURI, last.Header, path)
+		}
+	}
+}
+
+func TestPOLL3_inProgress(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, answer(202, map[string]string{
+		"X-Progress": "RUNNING: 12.50%", "Retry-After": "120", "Date": "Sat, 03 Jan 2026 10:00:00 GMT",
+	}, "<html>still at it</html>"))
+	got, err := p.client.Poll(t.Context(), p.URL+"/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Status{
+		Progress: "RUNNING: 12.50%", Percent: 12.5, RetryAfter: 2 * time.Minute,
+		Date: time.Date(2026, 1, 3, 10, 0, 0, 0, time.UTC),
+	}
+	if got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestPOLL3_progress(t *testing.T) {
+	t.Parallel()
+	for header, want := range map[string]float64{
+		"": -1, "50%": 50, "50% complete": 50, "RUNNING: 12.00%": 12, "In Progress (80%)": 80, "33,5 % done": 33.5, "100%": 100,
+		"75": 75, "3 of 4": 75, "Files 1/8 written": 12.5, "0%": 0, "-5%": -1, "250%": -1, "%": -1, "almost": -1, "101": -1,
+		"NaN": -1, "Inf": -1, "4 of 3": -1, "1/0": -1, "1.2.3%": -1, "in-progress": -1,
+	} {
+		if _, got := parseProgress(header); got != want {
+			t.Errorf("%q: got %v, want %v", header, got, want)
+		}
+	}
+	text, _ := parseProgress("a\x1b[31m\r\nb\u202ec\x00" + strings.Repeat("é", 10_000))
+	if len(text) > maxProgress+len("…") || strings.ContainsAny(text, "\x1b\r\n\x00\u202e") || !utf8.ValidString(text) {
+		t.Errorf("got %d bytes: %q", len(text), text)
+	}
+}
+
+func TestPOLL4_throttlingIsNoFailure(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, answer(429, map[string]string{"Retry-After": "7200"}, ""))
+	_, err := p.client.Poll(t.Context(), p.URL+"/status")
+	e := wantError(t, err, CodeThrottled, ActionWait)
+	if got := p.client.RetryDelay(e, 1); got < 2*time.Hour {
+		t.Errorf("got a delay of %v, want at least the payer's two hours", got)
+	}
+}
+
+func TestPOLL2_delay(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "https://payer.example/r4", func(o *Options) {
+		o.Payer.Limits = config.Limits{PollMin: 5 * time.Second, PollMax: 5 * time.Minute}
+	})
+	for wish, want := range map[time.Duration]time.Duration{
+		time.Second: 5 * time.Second, 5 * time.Second: 6 * time.Second, 2 * time.Minute: 2*time.Minute + time.Second,
+		5 * time.Hour: 5 * time.Minute,
+	} {
+		if got := c.PollDelay(Status{RetryAfter: wish}, 1); got != want {
+			t.Errorf("Retry-After %v: got %v, want %v", wish, got, want)
+		}
+	}
+	for polls := range 100 {
+		low := min(5*time.Second<<min(max(polls-1, 0), 20), 5*time.Minute)
+		for range 50 {
+			got := c.PollDelay(Status{}, polls)
+			if got < max(low*4/5, 5*time.Second) || got > min(low*6/5, 5*time.Minute) {
+				t.Fatalf("poll %d: got %v, want %v ±20 %% between 5s and 5m", polls, got, low)
+			}
+		}
+	}
+}
+
+func TestPOLL2_retryAfter(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 3, 10, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Duration{
+		"": 0, "0": 0, "5": 5 * time.Second, " 120 ": 2 * time.Minute, "1.2": 2 * time.Second, "-1": 0, "soon": 0, "NaN": 0,
+		"18000": 5 * time.Hour, "1e300": maxRetryAfter, "9223372036854775807": maxRetryAfter, "Inf": maxRetryAfter,
+		"Sat, 03 Jan 2026 10:01:00 GMT": time.Minute, "Sat, 03 Jan 2026 09:00:00 GMT": 0,
+		"Saturday, 03-Jan-26 10:01:00 GMT": time.Minute, "Sat, 03 Jan 2099 10:00:00 GMT": maxRetryAfter,
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	}
+	// The server's clock is an hour ahead of ours: its date is judged by its own Date.
+	header := http.Header{"Retry-After": {"Sat, 03 Jan 2026 11:00:30 GMT"}, "Date": {"Sat, 03 Jan 2026 11:00:00 GMT"}}
+	if got := retryAfter(header, now); got != 30*time.Second {
+		t.Errorf("by the server's clock: got %v, want 30s", got)
+	}
+}
+
+func TestMAN13_expires(t *testing.T) {
+	t.Parallel()
+	want := time.Date(2026, 8, 22, 19, 2, 15, 0, time.UTC)
+	for _, text := range []string{
+		"Sat, 22 Aug 2026 19:02:15 GMT", "2026-08-22 19:02:15 +0000 UTC", "2026-08-22 21:02:15.0 +0200 CEST m=+0.123",
+		"2026-08-22T19:02:15Z",
+	} {
+		if got := parseExpires(text); !got.Equal(want) {
+			t.Errorf("%q: got %v, want %v", text, got, want)
+		}
+	}
+	for _, text := range []string{"", "0", "-1", "tomorrow", "a b c"} {
+		if got := parseExpires(text); !got.IsZero() {
+			t.Errorf("%q: got %v, want none", text, got)
+		}
+	}
+}
+
+func TestPOLL5_complete(t *testing.T) {
+	t.Parallel()
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	_, _ = w.Write([]byte(`{"transactionTime":"2026-01-01T00:00:00Z","output":[{"type":"Patient","url":"/f/1"}]}`))
+	_ = w.Close()
+	for _, encoding := range []string{"", "gzip"} {
+		p := newPayer(t, answer(200, map[string]string{
+			"Expires": "Sat, 22 Aug 2026 19:02:15 GMT", "Content-Type": "text/plain", "Content-Encoding": encoding,
+		}, zipped.String()))
+		status, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !status.Complete || status.Manifest.Output[0].URL != p.URL+"/f/1" || status.Expires.Year() != 2026 {
+			t.Errorf("got %+v", status)
+		}
+	}
+}
+
+func TestPOLL5_wrongAnswersUnder200(t *testing.T) {
+	t.Parallel()
+	const secret = "eyJhbGciOiJSUzM4NCJ9abcdefgh"
+	for _, test := range []struct {
+		name, body, contentType string
+		code                    string
+		action                  Action
+		detail                  string
+	}{
+		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionFail, "an HTML page"},
+		{"empty", "", "application/json", CodeNotAManifest, ActionFail, "an empty body"},
+		{"Bundle", `{"resourceType":"Bundle","id":"` + secret + `"}`, "application/fhir+json", CodeNotAManifest, ActionFail, "a FHIR Bundle"},
+		{"outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`, "", CodeNotAManifest,
+			ActionFail, "a FHIR OperationOutcome"},
+		{"passing outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"transient"}]}`, "",
+			CodeNotAManifest, ActionWait, "a FHIR OperationOutcome"},
+		{"broken JSON", `{"output": [,]}`, "application/json", CodeNotAManifest, ActionFail, "not valid JSON"},
+		{"cut JSON", `{"output": [{"url"`, "application/json", CodeNotAManifest, ActionRetry, "did not come whole"},
+		{"private URL scheme", `{"output":[{"url":"http://10.0.0.1/x?sig=` + secret + `"}]}`, "", CodeURLRefused, ActionFail, "output[0]"},
+		{"token for a stranger", `{"requiresAccessToken":true,"output":[{"url":"https://evil.example/x"}]}`, "", CodeFileToken,
+			ActionFail, "evil.example"},
+		{"unknown scheme", `{"requiresAccessToken":false,"output":[{"url":"https://s.example/x","extension":[{"url":` +
+			`"https://x.example/file-encryption"}]}]}`, "", CodeFileScheme, ActionFail, "file-encryption"},
+		{"next elsewhere", `{"output":[],"link":[{"relation":"next","url":"https://evil.example/2"}]}`, "", CodeURLRefused, ActionFail, "link"},
+		{"too large", `{"output":[],"x":"` + strings.Repeat("x", 5000) + `"}`, "", CodeManifestTooLarge, ActionFail, "4096"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPayer(t, answer(200, map[string]string{"Content-Type": test.contentType}, test.body),
+				func(o *Options) { o.MaxManifestBytes = 4096 })
+			_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+			e := wantError(t, err, test.code, test.action)
+			if !strings.Contains(e.Detail, test.detail) {
+				t.Errorf("got detail %q, want %q in it", e.Detail, test.detail)
+			}
+			if strings.Contains(e.Operator(), secret) {
+				t.Errorf("got %q, which quotes what may be a secret", e.Operator())
+			}
+		})
+	}
+}
+
+func TestPOLL5_aManifestThatBreaksOffIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`{"output":[],"request":"x`))
+	})
+	_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+	wantError(t, err, CodeNotAManifest, ActionRetry)
+}
+
+func TestPOLL6_errors(t *testing.T) {
+	t.Parallel()
+	const passing = `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"timeout"}]}`
+	const final = `{"resourceType":"OperationOutcome","issue":[{"severity":"fatal","code":"exception","diagnostics":"patient Jane"}]}`
+	for _, test := range []struct {
+		status int
+		body   string
+		code   string
+		action Action
+	}{
+		{500, passing, CodePayerTransient, ActionWait},
+		{400, passing, CodePayerTransient, ActionWait},
+		{500, final, CodePayerError, ActionRetry},
+		{502, "<html>", CodePayerError, ActionRetry},
+		{503, "", CodePayerError, ActionRetry},
+		{400, final, CodeJobFailed, ActionFail},
+		{413, "", CodeExportTooLarge, ActionFail},
+		{401, "", CodeUnauthorized, ActionFail},
+		{403, "", CodeForbidden, ActionFail},
+		{304, "", CodeUnexpectedStatus, ActionFail},
+		{408, "", CodeThrottled, ActionWait},
+	} {
+		p := newPayer(t, answer(test.status, nil, test.body))
+		_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+		e := wantError(t, err, test.code, test.action)
+		if strings.Contains(e.Error(), "Jane") {
+			t.Errorf("%d: the error for the log names a patient: %v", test.status, e)
+		}
+		if test.body == final && (!strings.Contains(e.Error(), "fatal/exception") || !strings.Contains(e.Operator(), "Jane")) {
+			t.Errorf("%d: got %q and %q", test.status, e.Error(), e.Operator())
+		}
+	}
+}
+
+func TestPOLL7_theJobIsGone(t *testing.T) {
+	t.Parallel()
+	two := `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"not-found"}]}`
+	for status, grace := range map[int]time.Duration{404: jobGrace, 410: 0} {
+		p := newPayer(t, answer(status, nil, two+two))
+		_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+		if e := wantError(t, err, CodeJobGone, ActionRestart); e.Grace != grace || e.Outcome == nil {
+			t.Errorf("%d: got grace %v and outcome %v, want %v and one", status, e.Grace, e.Outcome, grace)
+		}
+	}
+}
+
+func TestPOLL8_aRunningExportUnder200IsNotComplete(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, answer(200, map[string]string{"X-Export-Status": "202 Accepted"}, `{"output":[]}`))
+	status, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+	if err != nil || status.Complete || status.Manifest == nil {
+		t.Errorf("got %+v, %v, want an export in progress with its first page", status, err)
+	}
+	// Nobody asked for separate-export-status, so that any other value says nothing.
+	p = newPayer(t, answer(200, map[string]string{"X-Export-Status": "500"}, `{"output":[]}`))
+	if status, err = p.client.Poll(t.Context(), p.URL+"/status/1"); err != nil || !status.Complete {
+		t.Errorf("got %+v, %v, want a complete export", status, err)
+	}
+}
+
+func TestPoll_tries_a_broken_connection_again_at_once(t *testing.T) {
+	t.Parallel()
+	var broken atomic.Int32
+	p := newPayer(t, func(w http.ResponseWriter, r *http.Request) {
+		if broken.Add(1) <= 2 {
+			panic(http.ErrAbortHandler)
+		}
+		answer(202, nil, "")(w, r)
+	})
+	if _, err := p.client.Poll(t.Context(), p.URL+"/status/1"); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(-1000)
+	_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+	e := wantError(t, err, "connection_reset", ActionRetry)
+	if strings.Contains(e.Error(), "status/1") {
+		t.Errorf("got %q, which quotes the URL", e.Error())
+	}
+}
+
+func TestPoll_returns_the_end_of_its_context_as_it_is(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	p := newPayer(t, func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	})
+	_, err := p.client.Poll(ctx, p.URL+"/status/1")
+	var e *Error
+	if !errors.Is(err, context.Canceled) || errors.As(err, &e) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestPoll_refuses_a_stored_URL_that_the_configuration_no_longer_allows(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, "https://payer.example/r4")
+	for _, u := range []string{"https://other.example/1", "/relative", "ftp://payer.example/1", "::"} {
+		_, err := c.Poll(t.Context(), u)
+		wantError(t, err, CodeURLRefused, ActionFail)
+	}
+}
+
+// pageServer serves a manifest in pages under /status?page=N.
+func pageServer(pages map[string]http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		page := pages[r.URL.Query().Get("page")]
+		if page == nil {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		page(w, r)
+	}
+}
+
+func page(status int, next, extra string, files ...string) http.HandlerFunc {
+	var items []string
+	for _, file := range files {
+		items = append(items, fmt.Sprintf(`{"type":"Patient","url":"/f/%s"}`, file))
+	}
+	link := ""
+	if next != "" {
+		link = `,"link":[{"relation":"next","url":"?page=` + next + `"}]`
+	}
+	return answer(status, nil, fmt.Sprintf(
+		`{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":true%s,"output":[%s],"error":[{"url":"/f/e"}]%s}`,
+		extra, strings.Join(items, ","), link))
+}
+
+func TestMAN9_pages(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		pages    map[string]http.HandlerFunc
+		complete bool
+		files    int
+		code     string
+		action   Action
+	}{
+		{"all there", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "", "", "c")},
+			true, 3, "", 0},
+		{"first one under 202", map[string]http.HandlerFunc{"": page(202, "2", "", "a"), "2": page(200, "", "", "b")}, true, 2, "", 0},
+		{"page under 202 without next", map[string]http.HandlerFunc{"": page(202, "", "", "a")}, false, 1, "", 0},
+		{"the last one is not ready", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(202, nil, "")}, false, 1, "", 0},
+		{"last page repeats all", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "", "", "a", "b")}, true, 2, "", 0},
+		{"loop", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "2", "", "c")},
+			false, 0, "manifest_pages_endless", ActionFail},
+		{"page fails in passing", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(500, nil, "")},
+			false, 0, CodePayerError, ActionRetry},
+		{"page is gone", map[string]http.HandlerFunc{"": page(200, "2", "", "a")}, false, 0, CodeJobGone, ActionRestart},
+		{"MAN-10: other transactionTime", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
+			"2": page(200, "", `,"transactionTime":"2026-01-02T00:00:00Z"`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
+		{"MAN-10: other requiresAccessToken", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
+			"2": page(200, "", `,"requiresAccessToken":false`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
+		{"MAN-10: other organisation", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
+			"2": page(200, "", `,"outputOrganizedBy":"Patient"`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPayer(t, pageServer(test.pages))
+			status, err := p.client.Poll(t.Context(), p.URL+"/status")
+			if test.code != "" {
+				wantError(t, err, test.code, test.action)
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if status.Complete != test.complete || len(status.Manifest.Output) != test.files || len(status.Manifest.Errors) != 1 ||
+				status.Manifest.Next != "" {
+				t.Errorf("got complete %v, %+v, want %v, %d files and the error file once", status.Complete, status.Manifest,
+					test.complete, test.files)
+			}
+			if last := status.Manifest.Output[len(status.Manifest.Output)-1]; test.files == 3 && last.Page != 2 {
+				t.Errorf("got page %d for the last file, want 2", last.Page)
+			}
+		})
+	}
+}
+
+func TestCLN1_delete(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 202, 204, 400, 404, 405, 410, 501} {
+		p := newPayer(t, answer(status, nil, ""))
+		if err := p.client.Delete(t.Context(), p.URL+"/status/1?a=b"); err != nil {
+			t.Errorf("%d: got %v, want done", status, err)
+		}
+		if request := p.seen()[0]; request.Method != http.MethodDelete || request.RequestURI != "/status/1?a=b" ||
+			request.Header.Get("Authorization") == "" {
+			t.Errorf("got %s %s", request.Method, request.RequestURI)
+		}
+	}
+	for status, action := range map[int]Action{500: ActionRetry, 429: ActionWait, 401: ActionFail, 403: ActionFail} {
+		p := newPayer(t, answer(status, nil, ""))
+		var e *Error
+		if err := p.client.Delete(t.Context(), p.URL+"/status/1"); !errors.As(err, &e) || e.Action != action {
+			t.Errorf("%d: got %v, want %s", status, err, action)
+		}
+	}
+	c := newClient(t, "https://payer.example/r4")
+	wantError(t, c.Delete(t.Context(), "https://other.example/1"), CodeURLRefused, ActionFail)
+}
+
+func FuzzRetryAfter(f *testing.F) {
+	for _, seed := range []string{"", "0", "-1", "120", "1e9", "Sat, 03 Jan 2026 10:01:00 GMT", "0x10", "١٢"} {
+		f.Add(seed, "Sat, 03 Jan 2026 10:00:00 GMT")
+	}
+	f.Fuzz(func(t *testing.T, text, date string) {
+		got := retryAfter(http.Header{"Retry-After": {text}, "Date": {date}}, time.Now())
+		if got < 0 || got > maxRetryAfter {
+			t.Fatalf("got %v", got)
+		}
+	})
+}
+
+func FuzzProgress(f *testing.F) {
+	for _, seed := range []string{"50%", "1/3", "99 of 100", "-%", "\xff%", "9e9%"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, header string) {
+		text, percent := parseProgress(header)
+		if len(text) > maxProgress+len("…") || !utf8.ValidString(text) || strings.ContainsAny(text, "\n\r\x1b\x00") {
+			t.Fatalf("got text %q", text)
+		}
+		if percent != -1 && !(percent >= 0 && percent <= 100) {
+			t.Fatalf("got %v %%", percent)
+		}
+	})
+}
