@@ -1,0 +1,249 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
+	"ingestd/internal/store"
+)
+
+// many makes n patients.
+func many(n int) []string {
+	text := make([]string, n)
+	for i := range text {
+		text[i] = patient(fmt.Sprintf("p%05d", i), "", strings.Repeat("x", 100))
+	}
+	return text
+}
+
+func TestLoadFile_goes_on_from_its_checkpoint(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := many(1000)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	const chunkBytes = 16 << 10
+
+	var f store.File
+	var err error
+	for attempt, cut := range []int{300, 301, 700} {
+		f, err = loadFile(t, s, e, 0, &lines{text: text, cut: cut}, chunkBytes)
+		var readError *store.ReadError
+		if !errors.As(err, &readError) || !errors.Is(err, errCut) {
+			t.Fatalf("attempt %d: got %v, want the source's error", attempt, err)
+		}
+		if f.LineNumber != int64(cut) {
+			t.Errorf("attempt %d: the checkpoint stands behind line %d, want %d: what was read is good", attempt, f.LineNumber, cut)
+		}
+	}
+	if f, err = loadFile(t, s, e, 0, &lines{text: text}, chunkBytes); err != nil {
+		t.Fatal(err)
+	}
+	if f.Lines != 1000 || f.Staged != 1000 {
+		t.Errorf("got %d lines, %d staged, want 1000", f.Lines, f.Staged)
+	}
+	if next := loaded(t, s, e, 0); !next.Publish {
+		t.Fatal("no publish follows the last file")
+	}
+	if e, err = publish(t, s, e.ID, permissive); err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, e, store.Ledger{Lines: 1000, Inserted: 1000})
+}
+
+func TestLoadFile_stops_at_a_checkpoint_when_told_to(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := many(1000)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	lease, err := s.LockFile(t.Context(), e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := s.File(t.Context(), e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	close(stop)
+	f, err = s.LoadFile(t.Context(), lease, e, f, store.LoadOptions{
+		ChunkBytes: 16 << 10, Stop: stop,
+		Open: func(context.Context) (store.LineSource, error) { return &lines{text: text}, nil },
+	})
+	lease.Release(t.Context())
+	if !errors.Is(err, store.ErrStopped) || f.Chunks != 1 || f.LineNumber == 0 || f.LineNumber == 1000 {
+		t.Fatalf("got %v after %d chunks at line %d, want it stopped after one", err, f.Chunks, f.LineNumber)
+	}
+	if f, err = loadFile(t, s, e, 0, &lines{text: text}, 0); err != nil || f.Staged != 1000 {
+		t.Errorf("got %d staged, %v, want 1000", f.Staged, err)
+	}
+}
+
+func TestFILE7_a_file_that_begins_with_other_lines_is_loaded_anew(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := append(many(400), `{"resourceType":"Patient"}`)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	if _, err := loadFile(t, s, e, 0, &lines{text: text, cut: 401}, 16<<10); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	changed := append([]string{patient("other", "", "1")}, text...)
+	f, err := loadFile(t, s, e, 0, &lines{text: changed}, 16<<10)
+	if !errors.Is(err, store.ErrFileChanged) {
+		t.Fatalf("got %v, want ErrFileChanged", err)
+	}
+	if f, err = s.File(t.Context(), e.ID, 0); err != nil || f.LineNumber != 0 || f.Staged != 0 {
+		t.Fatalf("got %+v, %v, want the file at its beginning", f, err)
+	}
+	if _, err = loadFile(t, s, e, 0, &lines{text: changed}, 16<<10); err != nil {
+		t.Fatal(err)
+	}
+	loaded(t, s, e, 0)
+	if e, err = publish(t, s, e.ID, permissive); err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, e, store.Ledger{Lines: 402, Inserted: 401, Quarantined: 1})
+}
+
+func TestFILE7_a_file_that_ends_before_its_checkpoint_is_loaded_anew(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := many(400)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	if _, err := loadFile(t, s, e, 0, &lines{text: text, cut: 400}, 16<<10); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	if _, err := loadFile(t, s, e, 0, &lines{text: text[:10]}, 16<<10); !errors.Is(err, store.ErrFileChanged) {
+		t.Fatalf("got %v, want ErrFileChanged", err)
+	}
+}
+
+func TestMAN7_a_file_with_other_lines_than_promised_is_refused(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for _, promised := range []int64{2, 4} {
+		file := output("Patient", many(3)...)
+		file.count = promised
+		e := begin(t, s, store.NewExport{Payer: fmt.Sprintf("p%d", promised)}, file)
+		_, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0)
+		var mismatch *store.CountMismatchError
+		if !errors.As(err, &mismatch) || mismatch.Want != promised || mismatch.Got != 3 {
+			t.Errorf("got %v, want 3 lines against %d", err, promised)
+		}
+	}
+}
+
+func TestLoadFile_quarantines_what_cannot_be_loaded_and_loads_the_rest(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	bad := []struct {
+		line   string
+		reason fhir.Reason
+	}{
+		{`{"resourceType":"Patient","id":"n"`, fhir.ReasonNotJSON},
+		{`[]`, fhir.ReasonNotObject},
+		{`{"resourceType":"Patient","id":"nul","v":"\u0000"}`, fhir.ReasonNUL},
+		{`{"resourceType":"Patient","id":"surrogate","v":"\ud800"}`, fhir.ReasonLoneSurrogate},
+		{"{\"resourceType\":\"Patient\",\"id\":\"utf8\",\"v\":\"\xff\"}", fhir.ReasonInvalidUTF8},
+		{`{"resourceType":"Patient"}`, fhir.ReasonNoID},
+		{`{"resourceType":"Robot'; DROP TABLE x","id":"a"}`, fhir.ReasonUnknownType},
+		{`{"resourceType":"Observation","id":"a"}`, store.ReasonTypeMismatch},
+		{`{"resourceType":"Patient","id":"big","v":1e1000000}`, fhir.ReasonRefused},
+		{`{"resourceType":"Patient","id":"digits","v":` + strings.Repeat("9", 200_000) + `}`, fhir.ReasonRefused},
+		{"TOO LONG", fhir.ReasonTooLong},
+	}
+	var text []string
+	for i, b := range bad {
+		text = append(text, patient(fmt.Sprintf("good%d", i), "", "1"), b.line)
+	}
+	text = append(text, `{"resourceType":"OperationOutcome","issue":[{"severity":"warning","code":"informational"}]}`)
+	e := run(t, s, store.NewExport{}, output("Patient", text...))
+	if e.Inserted != int64(len(bad)) || e.Quarantined != int64(len(bad)) || e.Lines != int64(len(text)) {
+		t.Errorf("got %+v, want %d good and %d bad lines", e.Ledger, len(bad), len(bad))
+	}
+	found, err := s.Pool().Query(t.Context(), `SELECT line, reason, raw, raw_bytes FROM ingest.quarantine ORDER BY line`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type quarantined struct {
+		Line     int64
+		Reason   string
+		Raw      []byte
+		RawBytes int64
+	}
+	got, err := pgx.CollectRows(found, pgx.RowToStructByPos[quarantined])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(bad) {
+		t.Fatalf("got %d quarantined lines, want %d", len(got), len(bad))
+	}
+	for i, q := range got {
+		if q.Line != int64(2*i+2) || q.Reason != string(bad[i].reason) || string(q.Raw) != bad[i].line || q.RawBytes != int64(len(bad[i].line)) {
+			t.Errorf("line %d: got %s, %d bytes %.40q, want %s %.40q", q.Line, q.Reason, q.RawBytes, q.Raw, bad[i].reason, bad[i].line)
+		}
+	}
+}
+
+func TestLoadFile_takes_files_of_many_types(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := run(t, s, store.NewExport{}, output("", patient("a", "", "1"), observation("x", "a", "1"), patient("b", "", "1")))
+	wantLedger(t, e, store.Ledger{Lines: 3, Inserted: 3})
+	if len(rows(t, s, "fhir.patient")) != 2 || len(rows(t, s, "fhir.observation")) != 1 {
+		t.Error("the lines are not in the tables of their types")
+	}
+}
+
+func TestLoadFile_of_an_export_that_is_over_stages_nothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	text := many(10)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	if err := s.InTx(ctx, func(tx pgx.Tx) error { return s.CancelTx(ctx, tx, e.ID, "by hand") }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadFile(t, s, e, 0, &lines{text: text}, 0); !store.IsStale(err) {
+		t.Errorf("got %v, want to be told that the export is over", err)
+	}
+}
+
+func TestLockFile_is_held_by_one(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	lease, err := s.LockFile(t.Context(), 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LockFile(t.Context(), 1, 2); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	lease.Release(t.Context())
+	if lease, err = s.LockFile(t.Context(), 1, 2); err != nil {
+		t.Fatal(err)
+	}
+	lease.Release(t.Context())
+}
+
+func TestDropStaging_leaves_other_exports_alone(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for id := range 12 {
+		if _, err := s.Pool().Exec(t.Context(), fmt.Sprintf(`CREATE TABLE ingest_stage.e%d_patient ()`, id+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DropStaging(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	if err := s.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'ingest_stage'`).Scan(&left); err != nil || left != 11 {
+		t.Errorf("got %d tables, %v, want 11", left, err)
+	}
+}

@@ -1,0 +1,409 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/store"
+)
+
+func TestPublish_attaches_a_first_load_and_merges_what_follows(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first := run(t, s, store.NewExport{},
+		output("Patient", patient("a", "", "1"), patient("b", "", "1")),
+		output("Observation", observation("x", "a", "1")))
+	wantLedger(t, first, store.Ledger{Lines: 3, Inserted: 3})
+	before := rows(t, s, "fhir.patient")
+
+	second := run(t, s, store.NewExport{Kind: store.KindIncremental},
+		output("Patient", patient("b", "", "2"), patient("c", "", "1"), patient("a", "", "1")))
+	wantLedger(t, second, store.Ledger{Lines: 3, Inserted: 1, Updated: 1, Unchanged: 1})
+	after := rows(t, s, "fhir.patient")
+	if len(after) != 3 || !strings.Contains(after["b"].Resource, `"2"`) || after["b"].ExportID != second.ID {
+		t.Errorf("got %v, want b updated by export %d", after, second.ID)
+	}
+	if after["a"] != before["a"] {
+		t.Errorf("the unchanged row was written: %v, before %v", after["a"], before["a"])
+	}
+	if got := rows(t, s, "fhir.observation"); len(got) != 1 || got["x"].ExportID != first.ID {
+		t.Errorf("got observations %v", got)
+	}
+}
+
+func TestPublish_of_the_same_data_writes_no_row(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	files := []testFile{output("Patient", patient("a", "", "1"), patient("b", "", "1"), patient("a", "", "2"))}
+	run(t, s, store.NewExport{}, files...)
+	before := rows(t, s, "fhir.patient")
+	again := run(t, s, store.NewExport{}, files...)
+	// The earlier line of a is now compared with the later one that is published, and loses to it once more.
+	wantLedger(t, again, store.Ledger{Lines: 3, Unchanged: 2, Superseded: 1})
+	after := rows(t, s, "fhir.patient")
+	for id, r := range after {
+		if before[id] != r {
+			t.Errorf("row %s was written: %v, before %v", id, r, before[id])
+		}
+	}
+}
+
+func TestND6_of_repeated_resources_the_newest_wins_then_the_later_line(t *testing.T) {
+	t.Parallel()
+	old, recent := "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+	tests := []struct {
+		name  string
+		files []testFile
+		want  string
+	}{
+		{"later line among equals", []testFile{output("Patient", patient("a", "", "1"), patient("a", "", "2"))}, "2"},
+		{"newer first", []testFile{output("Patient", patient("a", recent, "1"), patient("a", old, "2"))}, "1"},
+		{"newer last", []testFile{output("Patient", patient("a", old, "1"), patient("a", recent, "2"))}, "2"},
+		{"newer in an earlier file", []testFile{
+			output("Patient", patient("a", recent, "1")), output("Patient", patient("a", old, "2")),
+		}, "1"},
+		{"later file among equals", []testFile{
+			output("Patient", patient("a", old, "1")), output("Patient", patient("a", old, "2")),
+		}, "2"},
+		{"dated before undated", []testFile{output("Patient", patient("a", old, "1"), patient("a", "", "2"))}, "1"},
+	}
+	for _, test := range tests {
+		for _, road := range []string{"attach", "merge"} {
+			t.Run(test.name+" "+road, func(t *testing.T) {
+				t.Parallel()
+				s := newStore(t)
+				if road == "merge" {
+					run(t, s, store.NewExport{}, output("Patient", patient("z", "", "0")))
+				}
+				e := run(t, s, store.NewExport{Kind: store.KindIncremental}, test.files...)
+				wantLedger(t, e, store.Ledger{Lines: 2, Inserted: 1, Superseded: 1})
+				if got := rows(t, s, "fhir.patient")["a"].Resource; !strings.Contains(got, fmt.Sprintf("%q", test.want)) {
+					t.Errorf("got %s, want note %s", got, test.want)
+				}
+			})
+		}
+	}
+}
+
+func TestPublish_lets_a_later_line_that_repeats_the_published_version_win(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	before := rows(t, s, "fhir.patient")
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "2"), patient("a", "", "1")))
+	wantLedger(t, e, store.Ledger{Lines: 2, Unchanged: 1, Superseded: 1})
+	if after := rows(t, s, "fhir.patient"); after["a"] != before["a"] {
+		t.Errorf("got %v, want it as before, %v", after["a"], before["a"])
+	}
+}
+
+func TestPublish_never_replaces_a_newer_version(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "2026-02-01T00:00:00Z", "new"), patient("b", "", "1")))
+	e := run(t, s, store.NewExport{RemovesGhosts: true},
+		output("Patient", patient("a", "2026-01-01T00:00:00Z", "old"), patient("b", "", "1")))
+	wantLedger(t, e, store.Ledger{Lines: 2, Unchanged: 1, Superseded: 1})
+	if got := rows(t, s, "fhir.patient")["a"].Resource; !strings.Contains(got, `"new"`) {
+		t.Errorf("got %s, want the newer version", got)
+	}
+}
+
+func TestDEL1_deletions_remove_rows_and_keep_their_last_version(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1"), patient("c", "", "1")))
+	bundle := `{"resourceType":"Bundle","type":"transaction","entry":[` +
+		`{"request":{"method":"DELETE","url":"Patient/a"}},{"request":{"method":"DELETE","url":"Patient/unknown"}},` +
+		`{"request":{"method":"DELETE","url":"Patient/b"}},{"request":{"method":"DELETE","url":"Observation/never-seen"}}]}`
+	e := run(t, s, store.NewExport{Kind: store.KindIncremental},
+		output("Patient", patient("b", "", "2")), // DEL-2: what is in output as well stays
+		testFile{store.FileDeleted, "Bundle", []string{bundle}, -1})
+	wantLedger(t, e, store.Ledger{Lines: 1, Updated: 1, Deleted: 1})
+	if got := rows(t, s, "fhir.patient"); len(got) != 2 || got["b"].ID == "" || got["c"].ID == "" {
+		t.Errorf("got %v, want b and c", got)
+	}
+	history := rows(t, s, "fhir_history.patient")
+	if len(history) != 1 || history["a"].ExportID != first.ID {
+		t.Errorf("got history %v, want a as export %d wrote it", history, first.ID)
+	}
+}
+
+func TestDEL2_a_deletion_of_an_unchanged_resource_of_the_same_export_is_not_applied(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")), testFile{
+		store.FileDeleted, "", []string{
+			`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}]}`,
+		}, -1,
+	})
+	wantLedger(t, e, store.Ledger{Lines: 1, Unchanged: 1})
+}
+
+func TestINC4_ghosts_leave_after_a_full_export(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")),
+		output("Observation", observation("x", "a", "1")))
+
+	incremental := run(t, s, store.NewExport{Kind: store.KindIncremental}, output("Patient", patient("a", "", "2")))
+	wantLedger(t, incremental, store.Ledger{Lines: 1, Updated: 1})
+
+	full := run(t, s, store.NewExport{RemovesGhosts: true, Types: []string{"Patient"}}, output("Patient", patient("a", "", "2")))
+	wantLedger(t, full, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 1})
+	if got := rows(t, s, "fhir.observation"); len(got) != 1 {
+		t.Errorf("a type that was not asked for lost its rows: %v", got)
+	}
+
+	all := run(t, s, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "2")))
+	wantLedger(t, all, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 1})
+	if got := rows(t, s, "fhir.observation"); len(got) != 0 {
+		t.Errorf("a type that a full export of all types no longer holds keeps its rows: %v", got)
+	}
+}
+
+func TestINC4_no_ghosts_leave_while_lines_are_in_quarantine(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	e := run(t, s, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "1"), `{"resourceType":"Patient","id":"b"`))
+	wantLedger(t, e, store.Ledger{Lines: 2, Unchanged: 1, Quarantined: 1})
+}
+
+func TestPublish_is_held_back_where_too_much_would_go(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	files := []testFile{output("Patient", patient("a", "", "1"), patient("b", "", "1"), patient("c", "", "1"))}
+	run(t, s, store.NewExport{}, files...)
+	files[0].lines = files[0].lines[:1]
+	e := begin(t, s, store.NewExport{RemovesGhosts: true}, files...)
+	stage(t, s, e, files...)
+
+	guarded := permissive
+	guarded.GhostMaxShare = 0.5
+	_, err := publish(t, s, e.ID, guarded)
+	var held *store.HeldError
+	if !errors.As(err, &held) || held.Ghosts != 2 || held.Rows != 3 {
+		t.Fatalf("got %v, want it held: 2 of 3", err)
+	}
+	if x := get(t, s, e.ID); x.State != store.StateHeld {
+		t.Errorf("got state %s, want held", x.State)
+	}
+	if got := rows(t, s, "fhir.patient"); len(got) != 3 {
+		t.Errorf("a held export changed the table: %v", got)
+	}
+	if err := s.InTx(ctx, func(tx pgx.Tx) error { return s.ReleaseTx(ctx, tx, e.ID, "operator") }); err != nil {
+		t.Fatal(err)
+	}
+	released, err := publish(t, s, e.ID, guarded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, released, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 2})
+}
+
+func TestPublish_keeps_replaced_versions_where_history_is_all(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	file := output("Patient", patient("a", "", "2"))
+	e := begin(t, s, store.NewExport{}, file)
+	stage(t, s, e, file)
+	all := permissive
+	all.History = "all"
+	if _, err := publish(t, s, e.ID, all); err != nil {
+		t.Fatal(err)
+	}
+	if got := rows(t, s, "fhir_history.patient"); len(got) != 1 || got["a"].ExportID != first.ID {
+		t.Errorf("got history %v, want the version of export %d", got, first.ID)
+	}
+}
+
+func TestPublish_refuses_what_must_not_be_seen(t *testing.T) {
+	t.Parallel()
+	outcome := testFile{store.FileError, "OperationOutcome", []string{
+		`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"processing","diagnostics":"lost"}]}`,
+	}, -1}
+	warning := outcome
+	warning.lines = []string{strings.ReplaceAll(outcome.lines[0], `"error"`, `"warning"`)}
+	good := output("Patient", patient("a", "", "1"), patient("b", "", "1"))
+	tests := []struct {
+		name    string
+		files   []testFile
+		options func(*store.PublishOptions)
+		refused func(error) bool
+	}{
+		{"MAN5 errors that the payer reported", []testFile{good, outcome}, nil, isA[*store.PayerErrorsError]},
+		{"MAN5 errors that are accepted", []testFile{good, outcome}, func(o *store.PublishOptions) { o.AcceptErrors = true }, nil},
+		{"MAN5 warnings", []testFile{good, warning}, nil, nil},
+		{
+			"too many bad lines", []testFile{output("Patient", patient("a", "", "1"), "nope")},
+			func(o *store.PublishOptions) { o.QuarantineMaxShare = 0.4 }, isA[*store.QuarantineError],
+		},
+		{
+			"a share of bad lines that is permitted", []testFile{output("Patient", patient("a", "", "1"), "nope")},
+			func(o *store.PublishOptions) { o.QuarantineMaxShare = 0.5 }, nil,
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			e := begin(t, s, store.NewExport{}, test.files...)
+			stage(t, s, e, test.files...)
+			options := permissive
+			if test.options != nil {
+				test.options(&options)
+			}
+			_, err := publish(t, s, e.ID, options)
+			if (test.refused == nil) != (err == nil) || err != nil && !test.refused(err) {
+				t.Fatalf("got %v", err)
+			}
+			if since, err := s.Watermark(t.Context(), "p", "", nil); err != nil || since.IsZero() != (test.refused != nil) {
+				t.Errorf("got watermark %v, %v", since, err)
+			}
+		})
+	}
+}
+
+func isA[T error](err error) bool {
+	var target T
+	return errors.As(err, &target)
+}
+
+func TestPublish_refuses_an_unbalanced_ledger(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	file := output("Patient", patient("a", "", "1"), patient("b", "", "1"))
+	e := begin(t, s, store.NewExport{}, file)
+	stage(t, s, e, file)
+	// A row that vanishes from staging is what a lost chunk would look like.
+	if _, err := s.Pool().Exec(t.Context(), fmt.Sprintf(`DELETE FROM ingest_stage.e%d_patient WHERE id = 'a'`, e.ID)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := publish(t, s, e.ID, permissive)
+	var unbalanced *store.UnbalancedError
+	if !errors.As(err, &unbalanced) || unbalanced.Lines != 2 || unbalanced.Accounted != 1 {
+		t.Fatalf("got %v, want 2 lines against 1", err)
+	}
+}
+
+func TestPublish_twice_is_told_that_it_is_done(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	if _, err := publish(t, s, e.ID, permissive); !store.IsStale(err) {
+		t.Errorf("got %v, want to be told that it is over", err)
+	}
+}
+
+func TestPublish_that_fails_in_the_end_shows_nothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	file := output("Patient", patient("a", "", "1"))
+	e := begin(t, s, store.NewExport{}, file)
+	stage(t, s, e, file)
+	lease, err := s.LockExport(t.Context(), e.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fails := errors.New("the next job could not be enqueued")
+	_, err = s.Publish(t.Context(), lease, e.ID, permissive, func(context.Context, pgx.Tx) error { return fails })
+	lease.Release(t.Context())
+	if !errors.Is(err, fails) {
+		t.Fatalf("got %v", err)
+	}
+	if got := rows(t, s, "fhir.patient"); len(got) != 0 {
+		t.Errorf("half an export is visible: %v", got)
+	}
+	if _, err := publish(t, s, e.ID, permissive); err != nil {
+		t.Fatalf("the publish cannot be repeated: %v", err)
+	}
+	if got := rows(t, s, "fhir.patient"); len(got) != 1 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestPublish_announces_the_export(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	conn, err := s.Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), `LISTEN `+store.PublishedChannel); err != nil {
+		t.Fatal(err)
+	}
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	n, err := conn.Conn().WaitForNotification(ctx)
+	if err != nil || n.Payload != fmt.Sprint(e.ID) {
+		t.Errorf("got %v, %v, want export %d", n, err, e.ID)
+	}
+}
+
+func TestPublish_waits_for_a_reader_no_longer_than_the_lock_timeout(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+	tx, err := s.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE fhir.patient__p IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	file := output("Observation", observation("x", "a", "1"))
+	e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
+	stage(t, s, e, file)
+	options := permissive
+	options.LockTimeout = 50 * time.Millisecond
+	if _, err := publish(t, s, e.ID, options); store.SQLState(err) != "55P03" {
+		t.Errorf("got %v, want lock_not_available", err)
+	}
+}
+
+func TestMAN2_the_watermark_never_moves_back_and_needs_every_type(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	at := func(day int) time.Time { return time.Date(2026, 3, day, 0, 0, 0, 0, time.UTC) }
+	publishAt := func(watermark time.Time, types ...string) {
+		t.Helper()
+		file := output("Patient", patient("a", "", "1"))
+		e := begin(t, s, store.NewExport{Series: "s", Types: types}, file)
+		stage(t, s, e, file)
+		options := permissive
+		options.Watermark = watermark
+		if _, err := publish(t, s, e.ID, options); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(series string, want time.Time, types ...string) {
+		t.Helper()
+		if got, err := s.Watermark(ctx, "p", series, types); err != nil || !got.Equal(want) {
+			t.Errorf("watermark of %v: got %v, %v, want %v", types, got, err, want)
+		}
+	}
+	publishAt(at(2), "Patient")
+	want("s", at(2), "Patient")
+	want("s", time.Time{}, "Patient", "Observation") // INC-10: a type that is new has no watermark
+	want("other", time.Time{}, "Patient")
+	publishAt(at(1), "Patient")
+	want("s", at(2), "Patient")
+	publishAt(time.Time{}, "Patient")
+	want("s", at(2), "Patient")
+	publishAt(at(3), "Patient", "Observation")
+	want("s", at(3), "Patient", "Observation")
+}
