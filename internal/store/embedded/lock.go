@@ -56,26 +56,30 @@ func tryLock(path string, kind lockKind) (*os.File, error) {
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
 
-// removeStalePID removes the pid file of a server that is gone, where its pid now belongs to no process or to another
-// program: Postgres itself would take any live process of the same user for the old server, and refuse to start.
-func (s *Server) removeStalePID() error {
-	path := filepath.Join(s.data, "postmaster.pid")
-	text, err := os.ReadFile(path) //nolint:gosec // the cluster's own file
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// removeStalePIDs removes the pid files of a server that is gone, where the pid now belongs to no process, to a zombie or
+// to another program: Postgres itself would take any process of that pid for the old server, and refuse to start.
+func (s *Server) removeStalePIDs() error {
+	for _, path := range []string{
+		filepath.Join(s.data, "postmaster.pid"),
+		filepath.Join(s.socket, ".s.PGSQL."+port+".lock"),
+	} {
+		text, err := os.ReadFile(path) //nolint:gosec // the cluster's own file
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read the server's pid: %w", err)
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		pid, err := strconv.Atoi(strings.TrimSpace(first))
+		if err == nil && isPostgres(pid) {
+			continue // it runs, or is starting or stopping: pg_ctl waits for it
+		}
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove a stale pid file: %w", err)
+		}
+		s.logger.Warn("removed the pid file of a Postgres that is gone", "file", filepath.Base(path))
 	}
-	if err != nil {
-		return fmt.Errorf("read the server's pid: %w", err)
-	}
-	first, _, _ := strings.Cut(string(text), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err == nil && isPostgres(pid) {
-		return nil // it runs, or is starting or stopping: pg_ctl waits for it
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove a stale pid file: %w", err)
-	}
-	s.logger.Warn("removed the pid file of a Postgres that is gone", "dir", s.dir) //nolint:noctx // of no use here
 	return nil
 }
 

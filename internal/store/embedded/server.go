@@ -120,7 +120,7 @@ func (s *Server) start(ctx context.Context, o Options, initialized bool) error {
 		s.logger.InfoContext(ctx, "embedded Postgres is already running: using it", "dir", s.dir)
 		return nil
 	}
-	if err := s.removeStalePID(); err != nil {
+	if err := s.removeStalePIDs(); err != nil {
 		return err
 	}
 	if err := s.launch(ctx, o.StartTimeout); err != nil {
