@@ -102,7 +102,7 @@ func (l *LineReader) physical() (Line, error) {
 		window := l.data[l.start:l.end]
 		if i := bytes.IndexByte(window[searched:], '\n'); i >= 0 {
 			i += searched
-			if int64(i) > l.max+1 || int64(i) > l.max && window[i-1] != '\r' {
+			if l.tooLong(window[:i]) {
 				return l.skipLong()
 			}
 			return l.take(i, i+1), nil
@@ -117,12 +117,18 @@ func (l *LineReader) physical() (Line, error) {
 			return Line{}, l.failure
 		case searched == 0:
 			return Line{}, io.EOF
-		case int64(searched) > l.max:
+		case l.tooLong(window):
 			return l.skipLong()
 		default:
 			return l.take(searched, searched), nil
 		}
 	}
+}
+
+// tooLong reports whether a line, with its carriage return if it has one, is over the limit.
+func (l *LineReader) tooLong(line []byte) bool {
+	length := int64(len(line))
+	return length > l.max+1 || length > l.max && line[length-1] != '\r'
 }
 
 // take returns the line of the given length and moves past it and its line end.

@@ -53,7 +53,7 @@ var transientCodes = map[string]bool{
 // members of a wrong type are passed over, and a single issue need not stand in an array. The second result is false
 // where the data is no OperationOutcome at all.
 func ParseOutcome(data []byte) (*Outcome, bool) {
-	data = bytes.TrimPrefix(bytes.TrimSpace(data), []byte("\ufeff"))
+	data = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(data), []byte("\ufeff")))
 	if len(data) == 0 || data[0] != '{' {
 		return nil, false
 	}
