@@ -64,6 +64,9 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 
 // describe says what kind of thing a body is, in words that are safe to log.
 func describe(contentType string, data []byte) string {
+	if bytes.HasPrefix(data, gzipMagic) {
+		return "gzip data"
+	}
 	start := bytes.ToLower(bytes.TrimLeft(data[:min(len(data), 512)], " \t\r\n\ufeff"))
 	switch {
 	case len(start) == 0:
@@ -79,8 +82,6 @@ func describe(contentType string, data []byte) string {
 		return "a JSON object"
 	case start[0] == '[':
 		return "a JSON array"
-	case bytes.HasPrefix(start, []byte("\x1f\x8b")):
-		return "gzip data"
 	case bytes.HasPrefix(start, []byte("pk\x03\x04")):
 		return "a ZIP archive"
 	}
@@ -108,9 +109,8 @@ func leadingResourceType(data []byte) string {
 }
 
 // excerpt returns the start of a body in a form that can be stored and shown: printable, bounded, and without long runs
-// of letters and digits, which may be tokens, keys or identifiers.
+// of letters and digits, which may be tokens or keys.
 func excerpt(data []byte) string {
-	const longRun = 16
 	text := fhir.Printable(string(data[:min(len(data), 4*maxExcerpt)]), maxExcerpt)
 	var b strings.Builder
 	for len(text) > 0 {
@@ -118,7 +118,7 @@ func excerpt(data []byte) string {
 		if run < 0 {
 			run = len(text)
 		}
-		if run >= longRun {
+		if looksSecret(text[:run]) {
 			b.WriteString("***")
 		} else {
 			b.WriteString(text[:run])
@@ -133,6 +133,12 @@ func excerpt(data []byte) string {
 		}
 	}
 	return b.String()
+}
+
+// looksSecret tells tokens and keys from long words: by a digit among them, or by a length that no word has.
+func looksSecret(run string) bool {
+	const longRun, noWord = 16, 40
+	return len(run) >= noWord || len(run) >= longRun && strings.ContainsAny(run, "0123456789")
 }
 
 func isTokenRune(r rune) bool {

@@ -43,6 +43,10 @@ const (
 	CodeFileExpansion    = "file_expansion"
 	CodeFileScheme       = "file_scheme_unknown"
 	CodeFileToken        = "file_token_refused"
+	CodeCapability       = "capability_refused"
+	CodeNoCapability     = "not_a_capability_statement"
+	CodePagesEndless     = "manifest_pages_endless"
+	CodePagesDisagree    = "manifest_pages_disagree"
 )
 
 const (
@@ -88,6 +92,8 @@ func classify(phase Phase, status int, outcome *fhir.Outcome, withToken bool) ve
 		return classifyKickOff(status, outcome)
 	case PhaseFile:
 		return classifyFile(status, withToken)
+	case PhaseCapability:
+		return verdict{code: CodeCapability, action: ActionFail, detail: "the server does not show its metadata"}
 	default:
 		return classifyStatus(status)
 	}

@@ -71,6 +71,8 @@ type Error struct {
 	Excerpt string
 	// Hint says what an operator can do.
 	Hint string
+	// Parameters are the parameters of the export operation that a refused kick-off names.
+	Parameters []string
 	// Running holds the status URLs of the exports that block this kick-off, where the payer names them (KICK-7).
 	Running []string
 	// MaybeStarted is true for a kick-off that the payer may have accepted although its answer was lost (KICK-7).

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,7 +55,7 @@ func (c *Client) KickOff(ctx context.Context, r KickOffRequest) (KickOff, error)
 	partial := c.payer.Export.PartialManifests && !c.noPartial.Load()
 	kickOff, err := c.kickOff(ctx, r, partial)
 	var refused *Error
-	if partial && errors.As(err, &refused) && refused.Code == CodeKickOffRefused && names(refused, "allowPartialManifests") {
+	if partial && errors.As(err, &refused) && slices.Contains(refused.Parameters, "allowPartialManifests") {
 		c.logger.InfoContext(ctx, "the payer does not know allowPartialManifests: asking without", "payer", c.payer.Name)
 		c.noPartial.Store(true)
 		return c.kickOff(ctx, r, false)
@@ -62,10 +63,30 @@ func (c *Client) KickOff(ctx context.Context, r KickOffRequest) (KickOff, error)
 	return kickOff, err
 }
 
-// names reports whether a refusal names a parameter.
-func names(refused *Error, parameter string) bool {
-	said := refused.Outcome.Text(fhir.MaxOutcomeBytes) + refused.Excerpt
-	return strings.Contains(strings.ToLower(said), strings.ToLower(parameter))
+// namedParameters returns the parameters of the export operation that a refusal names in its text.
+func namedParameters(refused *Error) []string {
+	said := strings.ToLower(refused.Outcome.Text(fhir.MaxOutcomeBytes) + refused.Excerpt)
+	var named []string
+	for _, name := range parameterNames {
+		if hasWord(said, strings.ToLower(name)) {
+			named = append(named, name)
+		}
+	}
+	return named
+}
+
+// hasWord reports whether word stands in text and does not go on there: _type is also the start of _typefilter.
+func hasWord(text, word string) bool {
+	for {
+		_, rest, found := strings.Cut(text, word)
+		if !found {
+			return false
+		}
+		if rest == "" || rest[0] < 'a' || rest[0] > 'z' {
+			return true
+		}
+		text = rest
+	}
 }
 
 func (c *Client) kickOff(ctx context.Context, r KickOffRequest, partial bool) (KickOff, error) {
@@ -129,6 +150,13 @@ func (c *Client) statusURL(at *url.URL, text string) (*url.URL, error) {
 func (c *Client) kickOffRefused(response *http.Response, from *url.URL) *Error {
 	locations := response.Header.Values("Content-Location")
 	e := c.refused(PhaseKickOff, response, true)
+	if e.Code == CodeKickOffRefused {
+		e.Parameters = namedParameters(e)
+		if len(e.Parameters) > 0 {
+			e.Detail += ", naming " + strings.Join(e.Parameters, ", ")
+			e.Hint = "change or remove what the payer's export section asks for by it"
+		}
+	}
 	if e.Code != CodePayerBusy {
 		return e
 	}

@@ -327,6 +327,9 @@ func TestKICK9_refusals(t *testing.T) {
 		if strings.Contains(e.Error(), "1S00E00AA00") || strings.ContainsAny(e.Operator(), "\n\x1b") {
 			t.Errorf("got %q for the log and %q for the operator", e.Error(), e.Operator())
 		}
+		if test.code == CodeKickOffRefused && test.body == outcome && !strings.Contains(e.Error(), "naming _typeFilter") {
+			t.Errorf("got %q, want the refused parameter by name", e.Error())
+		}
 		if test.body == outcome && !strings.Contains(e.Operator(), "_typeFilter is not supported - MBI 1S00E00AA00") {
 			t.Errorf("got %q, want the payer's words for the operator", e.Operator())
 		}

@@ -16,7 +16,7 @@ func (c *Client) followPages(ctx context.Context, statusURL string, status Statu
 	visited := map[string]bool{statusURL: true}
 	for next := status.Manifest.Next; next != ""; {
 		if visited[next] || len(visited) >= maxPages {
-			return Status{}, pagesError("manifest_pages_endless", "the pages of the manifest lead back to one another")
+			return Status{}, pagesError(CodePagesEndless, "the pages of the manifest lead back to one another")
 		}
 		visited[next] = true
 		page, err := c.pollOnce(ctx, next)
@@ -31,7 +31,7 @@ func (c *Client) followPages(ctx context.Context, statusURL string, status Statu
 			break // not there yet
 		}
 		if detail := whole.add(page.Manifest); detail != "" {
-			return Status{}, pagesError("manifest_pages_disagree", detail)
+			return Status{}, pagesError(CodePagesDisagree, detail)
 		}
 		next = page.Manifest.Next
 	}

@@ -22,6 +22,12 @@ type parameter struct {
 
 type parameters []parameter
 
+// parameterNames are the parameters of the export operation that name themselves unmistakably in a text.
+var parameterNames = []string{
+	"_type", "_since", "_until", "_typeFilter", "_elements", "_outputFormat", "includeAssociatedData", "organizeOutputBy",
+	"allowPartialManifests",
+}
+
 // parameters lists what is asked for, each value once (BCDA refuses duplicates). _outputFormat is left out: NDJSON is the
 // default, and some servers refuse every spelling of it (KICK-5).
 func (c *Client) parameters(r KickOffRequest, partial bool) parameters {
