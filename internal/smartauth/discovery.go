@@ -264,7 +264,11 @@ func (d *Discovery) warnings(r *Registration) []string {
 		if d.Source == "smart-configuration" && len(d.AuthMethods) == 0 {
 			warnings = append(warnings, "the server does not say which methods of client authentication it takes")
 		}
-		key := r.Keys[0]
+		keys := r.signing()
+		if len(keys) == 0 {
+			return warnings
+		}
+		key := keys[0]
 		if alg := algorithmFor(key, d.Algorithms); len(d.Algorithms) > 0 && !slices.Contains(d.Algorithms, alg.name) {
 			warnings = append(warnings, fmt.Sprintf("the server lists the algorithms %s, and key %q signs %s",
 				clean(strings.Join(d.Algorithms, ", "), 100), key.id, alg.name))

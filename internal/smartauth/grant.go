@@ -26,7 +26,8 @@ type grant struct {
 	discovery    *Discovery
 	directory    *directory  // nil with a configured token_url
 	syntax       scopeSyntax // of derived scopes
-	keyIndex     int         // the key that the server accepted last
+	accepted     *Key        // the key that the server accepted last, when
+	front        *Key        // this one was the first
 
 	token     Token
 	refreshAt time.Time
@@ -35,9 +36,11 @@ type grant struct {
 	strikes   int    // refusals of fresh tokens in a row
 	lost      reason // why there is no token
 
-	failure   *Error // of the last round; nil after a success
-	failures  int    // temporary ones in a row
-	refusals  int    // others in a row
+	failure   *Error        // of the last round; nil after a success
+	failures  int           // temporary ones in a row
+	refusals  int           // others in a row
+	timeouts  int           // attempts in a row without an answer
+	latency   time.Duration // of the last answer with a token
 	notBefore time.Time
 
 	waiters int
@@ -52,9 +55,6 @@ func (g *grant) adopt(registration *Registration, found *Discovery, directory *d
 	defer g.mu.Unlock()
 	if g.registration == registration && g.discovery == found {
 		return
-	}
-	if g.registration == nil || !slices.Equal(g.registration.Keys, registration.Keys) {
-		g.keyIndex = 0
 	}
 	if g.registration != nil && g.registration != registration {
 		// The configuration changed: what was refused before may be right now.

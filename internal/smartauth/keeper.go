@@ -21,6 +21,8 @@ const (
 const (
 	// leastAttempt is the shortest time that an attempt gets while a live token runs out.
 	leastAttempt = 5 * time.Second
+	// firstAttempt is how long the first attempt may take when callers wait.
+	firstAttempt = 10 * time.Second
 	// tryAgainPause lies between two attempts after a refusal: some servers refuse in passing.
 	tryAgainPause = time.Second
 	// roundLimit bounds the attempts of one round: other scopes' syntax, corrected clock, the other key, once more.
@@ -100,11 +102,8 @@ func usedLately(t Token) time.Duration {
 // fetch makes a round of attempts and tells the callers how it ended.
 func (g *grant) fetch(ctx context.Context, why reason) {
 	g.mu.Lock()
-	r := round{grant: g, registration: g.registration, discovery: g.discovery, syntax: g.syntax, keyIndex: g.keyIndex, timeout: g.manager.timeout}
-	if why == reasonAhead {
-		// An attempt that hangs must leave time for the next one before the token ends.
-		r.timeout = min(max(time.Until(g.token.Expires)/2, leastAttempt), g.manager.timeout)
-	}
+	r := round{grant: g, registration: g.registration, discovery: g.discovery, syntax: g.syntax, timeout: g.attemptTimeout(why)}
+	r.useKeys(g.registration.signing(), g.front, g.accepted)
 	g.mu.Unlock()
 
 	g.manager.metrics.refreshing(r.registration.Payer, why)
@@ -125,22 +124,41 @@ func (g *grant) fetch(ctx context.Context, why reason) {
 	g.changed = make(chan struct{})
 }
 
+// attemptTimeout is how long an attempt may take. One that hangs must leave time for the next: before the live token ends, or
+// before those who wait lose patience. A server that is known to be slow, or was silent before, gets more. The caller
+// holds mu.
+func (g *grant) attemptTimeout(why reason) time.Duration {
+	timeout := max(firstAttempt, 3*g.latency) << min(g.timeouts/2, 4)
+	if why == reasonAhead {
+		timeout = max(time.Until(g.token.Expires)/2, leastAttempt)
+	}
+	return min(timeout, g.manager.timeout)
+}
+
 func (g *grant) succeeded(logger *slog.Logger, r *round, token Token) {
 	if g.failure != nil {
 		logger.Info("access tokens are issued again")
 	}
 	token.serial = g.manager.serial.Add(1)
 	g.token, g.refreshAt, g.doubted, g.lost = token, refreshTime(token), false, ""
-	g.failure, g.failures, g.refusals = nil, 0, 0
+	g.failure, g.failures, g.refusals, g.timeouts = nil, 0, 0, 0
+	g.latency = time.Since(token.Obtained)
 	// No second request at once, even if the token's life was over before it arrived.
 	g.notBefore = time.Now().Add(time.Second)
 	if g.registration == r.registration {
-		g.syntax, g.keyIndex = r.syntax, r.keyIndex
+		g.syntax, g.accepted = r.syntax, r.key()
+		if len(r.keys) > 0 {
+			g.front = r.keys[0]
+		}
 	}
 }
 
 func (g *grant) failed(logger *slog.Logger, failure *Error) {
 	var pause time.Duration
+	g.timeouts++
+	if failure.Code != CodeTimeout {
+		g.timeouts = 0
+	}
 	if failure.Temporary {
 		g.failures++
 		longest := 30 * time.Second

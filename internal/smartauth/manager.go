@@ -21,7 +21,7 @@ type ManagerOptions struct {
 	Metrics prometheus.Registerer
 	// RequestTimeout bounds one request to a token endpoint or for a discovery document. Default: 30 s.
 	RequestTimeout time.Duration
-	// Patience is how long Source.Token goes on trying for a caller while no token is live. Default: 2 min.
+	// Patience is how long Source.Token goes on trying for a caller while no token is live. Default: 4 min.
 	Patience time.Duration
 }
 
@@ -64,7 +64,7 @@ func NewManager(options ManagerOptions) *Manager {
 		m.timeout = 30 * time.Second
 	}
 	if m.patience <= 0 {
-		m.patience = 2 * time.Minute
+		m.patience = 4 * time.Minute
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.metrics = newMetrics(m, options.Metrics)

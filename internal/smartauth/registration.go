@@ -35,6 +35,9 @@ type Registration struct {
 	// Keys are those that sign, the active one first. The others are tried once where the server refuses the first,
 	// which is what a rotation that one side has not seen yet looks like.
 	Keys []*Key
+	// CurrentKeys, if set, takes the place of Keys: it is asked for every token, so that keys can be exchanged while the
+	// process runs. KeyRing.Signing gives such a function.
+	CurrentKeys func() []*Key
 	// Kid overrides the id of the first key at this payer.
 	Kid string
 	// JKU is the registered JWKS URL, sent in the assertion's header if set. It must equal the registered one exactly.
@@ -114,30 +117,39 @@ func (r *Registration) normalize() (*url.URL, error) {
 	return base, nil
 }
 
+// signing returns the keys of the moment, the active one first.
+func (r *Registration) signing() []*Key {
+	if r.CurrentKeys != nil {
+		return r.CurrentKeys()
+	}
+	return r.Keys
+}
+
 func (r *Registration) checkKeys() error {
-	if len(r.Keys) == 0 {
+	keys := r.signing()
+	if len(keys) == 0 {
 		return errors.New("method private_key_jwt needs a key")
 	}
-	seen := make(map[string]bool, len(r.Keys))
-	for i, key := range r.Keys {
+	seen := make(map[string]bool, len(keys))
+	for i, key := range keys {
 		if key == nil {
 			return errors.New("a key is nil")
 		}
-		if kid := r.kidOf(i); seen[kid] {
+		kid := r.kidOf(keys, i)
+		if seen[kid] {
 			return fmt.Errorf("two keys have the kid %q", kid)
-		} else {
-			seen[kid] = true
 		}
+		seen[kid] = true
 	}
 	return nil
 }
 
 // kidOf is the kid that the i-th key is known by at this payer.
-func (r *Registration) kidOf(i int) string {
+func (r *Registration) kidOf(keys []*Key, i int) string {
 	if i == 0 && r.Kid != "" {
 		return r.Kid
 	}
-	return r.Keys[i].id
+	return keys[i].id
 }
 
 // scopesFor are the scopes to ask for.

@@ -20,7 +20,8 @@ type tokenRequest struct {
 	registration *Registration
 	endpoint     string
 	scopes       []string
-	keyIndex     int
+	key          *Key // for private_key_jwt
+	kid          string
 	algorithm    algorithm
 	skew         *clockSkew
 	timeout      time.Duration
@@ -93,7 +94,6 @@ func (r tokenRequest) build(ctx context.Context) (*http.Request, []string, error
 	var credentials []string
 	switch registration.Method {
 	case MethodPrivateKeyJWT:
-		key := registration.Keys[r.keyIndex]
 		audience := registration.Audience
 		if audience == "" {
 			audience = r.endpoint
@@ -101,10 +101,10 @@ func (r tokenRequest) build(ctx context.Context) (*http.Request, []string, error
 		signed, err := assertion{
 			ClientID: registration.ClientID,
 			Audience: audience,
-			Kid:      registration.kidOf(r.keyIndex),
+			Kid:      r.kid,
 			JKU:      registration.JKU,
 			Now:      r.skew.now(),
-		}.sign(key, r.algorithm)
+		}.sign(r.key, r.algorithm)
 		if err != nil {
 			return nil, nil, err
 		}

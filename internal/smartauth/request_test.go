@@ -203,7 +203,7 @@ func TestTOK5_every_body_of_a_refusal_becomes_a_typed_error(t *testing.T) {
 				Transport: roundTripper(func(r *http.Request) (*http.Response, error) { return answer(r, test.status, test.body, nil), nil }),
 			}
 			_, failure := tokenRequest{
-				registration: registration, endpoint: "https://auth.example/token?tenant=secret", algorithm: testKey().algorithm,
+				registration: registration, endpoint: "https://auth.example/token?tenant=secret", key: testKey(), algorithm: testKey().algorithm,
 				skew: &clockSkew{}, timeout: 10 * time.Second,
 			}.send(t.Context())
 			if failure == nil {

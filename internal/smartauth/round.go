@@ -13,9 +13,30 @@ type round struct {
 	registration *Registration
 	discovery    *Discovery
 	timeout      time.Duration
+	keys         []*Key // for private_key_jwt: those of the moment
 	// syntax and keyIndex are what to begin with and, after a success, what worked.
 	syntax   scopeSyntax
 	keyIndex int
+}
+
+// useKeys sets the keys and begins with the one that the server accepted last, unless another key has come to the front
+// since: that one is to be tried.
+func (r *round) useKeys(keys []*Key, front, accepted *Key) {
+	if r.registration.Method != MethodPrivateKeyJWT {
+		return
+	}
+	r.keys = keys
+	if len(keys) > 0 && keys[0] == front {
+		r.keyIndex = max(slices.Index(keys, accepted), 0)
+	}
+}
+
+// key is the one in use; nil for methods without.
+func (r *round) key() *Key {
+	if len(r.keys) == 0 {
+		return nil
+	}
+	return r.keys[r.keyIndex]
 }
 
 // run makes the attempts. It gives up at the first failure that another attempt at once cannot mend.
@@ -29,7 +50,7 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 		if failure == nil {
 			if r.keyIndex != startKey {
 				r.logger().Warn("the server refused one signing key and accepted another: finish or undo the rotation",
-					slog.String("refused_kid", r.registration.kidOf(startKey)), slog.String("accepted_kid", r.registration.kidOf(r.keyIndex)))
+					slog.String("refused_kid", r.registration.kidOf(r.keys, startKey)), slog.String("accepted_kid", r.registration.kidOf(r.keys, r.keyIndex)))
 			}
 			return r.token(result, scopes), nil
 		}
@@ -47,9 +68,8 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 			r.syntax = r.syntax.other()
 		case result.skewChanged && !clockCorrected && r.registration.Method == MethodPrivateKeyJWT:
 			clockCorrected = true // the next assertion has the right time
-		case failure.keyFault() && r.registration.Method == MethodPrivateKeyJWT && len(r.registration.Keys) > 1 &&
-			r.keyIndex == startKey && !again:
-			r.keyIndex = (r.keyIndex + 1) % len(r.registration.Keys)
+		case failure.keyFault() && len(r.keys) > 1 && r.keyIndex == startKey && !again:
+			r.keyIndex = (r.keyIndex + 1) % len(r.keys)
 			again = true
 		case !again:
 			again = true
@@ -68,12 +88,15 @@ func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) 
 		registration: r.registration,
 		endpoint:     r.grant.endpoint,
 		scopes:       scopes,
-		keyIndex:     r.keyIndex,
 		skew:         r.grant.skew,
 		timeout:      r.timeout,
 	}
-	if r.registration.Method == MethodPrivateKeyJWT {
-		request.algorithm = algorithmFor(r.registration.Keys[r.keyIndex], r.discovery.Algorithms)
+	if key := r.key(); key != nil {
+		request.key, request.kid = key, r.registration.kidOf(r.keys, r.keyIndex)
+		request.algorithm = algorithmFor(key, r.discovery.Algorithms)
+	} else if r.registration.Method == MethodPrivateKeyJWT {
+		return outcome{}, &Error{Code: CodeCredential, Hint: hintFor(CodeCredential), Payer: r.registration.Payer, Host: r.grant.host,
+			Description: "there is no active key"}
 	}
 	result, failure := request.send(ctx)
 	r.grant.manager.metrics.requested(r.registration.Payer, failure)

@@ -2,6 +2,7 @@ package smartauth
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -272,6 +273,58 @@ func TestManager_slows_down_where_fresh_tokens_are_refused_one_after_the_other(t
 		}
 		if requests > 30 {
 			t.Errorf("token requests in ten minutes of ping-pong: got %d, want at most 30", requests)
+		}
+	})
+}
+
+func TestManager_gives_a_slow_token_endpoint_the_time_it_needs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		requests := 0
+		source := newTestSource(t, newTestManager(t, ManagerOptions{}), Registration{
+			Payer: "acme", FHIRURL: "https://fhir.example", TokenURL: "https://auth.example/token", ClientID: "c", Keys: []*Key{testKey()},
+			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				requests++
+				select {
+				case <-time.After(25 * time.Second):
+					return answer(r, 200, `{"access_token":"t","expires_in":300}`, nil), nil
+				case <-r.Context().Done():
+					return nil, r.Context().Err()
+				}
+			}),
+		})
+		source.Invalidate(mustToken(t, source))
+		before := requests
+		mustToken(t, source)
+		if requests != before+1 {
+			t.Errorf("requests for the second token: got %d, want 1: the server is known to be slow", requests-before)
+		}
+	})
+}
+
+func TestManager_frees_callers_of_a_dead_token_endpoint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		source := newTestSource(t, newTestManager(t, ManagerOptions{Patience: time.Minute}), Registration{
+			Payer: "acme", FHIRURL: "https://fhir.example", TokenURL: "https://auth.example/token", ClientID: "c", Keys: []*Key{testKey()},
+			Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}),
+		})
+		start := time.Now()
+		_, err := source.Token(t.Context())
+		if failure := asError(t, err); failure.Code != CodeTimeout || !failure.Temporary {
+			t.Errorf("got %v, want a temporary timeout", failure)
+		}
+		if waited := time.Since(start); waited > time.Minute {
+			t.Errorf("waited %s, want the patience of a minute", waited)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		if _, err := source.Token(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > time.Second {
+			t.Errorf("got %v after %s, want the caller's own deadline", err, time.Since(start))
 		}
 	})
 }

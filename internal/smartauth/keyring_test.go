@@ -1,0 +1,203 @@
+package smartauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func pemBytes(t *testing.T, key *Key) []byte {
+	t.Helper()
+	data, err := key.MarshalPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func constant(data []byte) func(context.Context) ([]byte, error) {
+	return func(context.Context) ([]byte, error) { return data, nil }
+}
+
+func names(keys []*Key) string {
+	var ids []string
+	for _, key := range keys {
+		ids = append(ids, key.ID())
+	}
+	return strings.Join(ids, " ")
+}
+
+func TestKeyRing_signs_with_active_keys_and_publishes_all(t *testing.T) {
+	t.Parallel()
+	data := pemBytes(t, testKey())
+	ring, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: []KeyEntry{
+		{ID: "old", Load: constant(data)},
+		{ID: "next", State: KeyPublished, Load: constant(data)},
+		{ID: "new", State: KeyActive, Load: constant(pemBytes(t, testRSAKey()))},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(ring.Published()); got != "old next new" {
+		t.Errorf("published: got %s", got)
+	}
+	for id, want := range map[string]string{"": "old new", "old": "old new", "new": "new old"} {
+		signing, err := ring.Signing(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := names(signing()); got != want {
+			t.Errorf("signing for %q: got %s, want %s", id, got, want)
+		}
+	}
+	for _, id := range []string{"next", "missing"} {
+		if _, err := ring.Signing(id); err == nil {
+			t.Errorf("signing for %q: accepted", id)
+		}
+	}
+}
+
+func TestKeyRing_refuses_what_cannot_work(t *testing.T) {
+	t.Parallel()
+	data := pemBytes(t, testKey())
+	for name, entries := range map[string][]KeyEntry{
+		"twice":         {{ID: "a", Load: constant(data)}, {ID: "a", Load: constant(data)}},
+		"unknown state": {{ID: "a", State: "retired", Load: constant(data)}},
+		"no PEM":        {{ID: "a", Load: constant([]byte("x"))}},
+		"missing":       {{ID: "a", Load: func(context.Context) ([]byte, error) { return nil, errors.New("gone") }}},
+	} {
+		if _, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: entries}); err == nil || !strings.Contains(err.Error(), `"a"`) {
+			t.Errorf("%s: got %v, want an error that names the key", name, err)
+		}
+	}
+}
+
+func TestKeyRing_exchanges_a_key_whose_file_changes_and_keeps_it_when_the_file_breaks(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		data := pemBytes(t, testKey())
+		set := func(next []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			data = next
+		}
+		var log bytes.Buffer
+		ring, err := NewKeyRing(t.Context(), KeyRingOptions{
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Entries: []KeyEntry{{ID: "k", Load: func(context.Context) ([]byte, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return data, nil
+			}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		signing, err := ring.Signing("k")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- ring.Run(ctx) }()
+		first := signing()[0]
+		time.Sleep(3 * time.Minute)
+		if signing()[0] != first {
+			t.Error("the key was exchanged although nothing changed")
+		}
+		set([]byte("-----BEGIN half a key"))
+		time.Sleep(3 * time.Minute)
+		if signing()[0] != first {
+			t.Error("the key was dropped when its file broke")
+		}
+		set(pemBytes(t, testRSAKey()))
+		time.Sleep(3 * time.Minute)
+		if got := signing()[0]; got.Thumbprint() != testRSAKey().Thumbprint() || got.ID() != "k" {
+			t.Errorf("got %v, want the new key", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if !strings.Contains(log.String(), "cannot be reloaded") || !strings.Contains(log.String(), "exchanged") {
+			t.Errorf("log: %s", log.String())
+		}
+	})
+}
+
+func TestKEY5_rotation_by_file_needs_no_restart_and_no_refused_request(t *testing.T) {
+	t.Parallel()
+	first, second := testKey(), testRSAKey()
+	dir := t.TempDir()
+	for name, key := range map[string]*Key{"1.pem": first, "2.pem": second} {
+		if err := WriteKeyFile(filepath.Join(dir, name), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file := func(name string) func(context.Context) ([]byte, error) {
+		return func(context.Context) ([]byte, error) { return ReadKeyFile(filepath.Join(dir, name)) }
+	}
+	// Both keys stand in the payer's set; then the configuration makes the second one active.
+	p := newPayer(t, first, second)
+	m := newTestManager(t, ManagerOptions{})
+	for _, step := range []struct {
+		states [2]string
+		active string
+	}{
+		{[2]string{KeyActive, KeyPublished}, first.ID()},
+		{[2]string{KeyPublished, KeyActive}, second.ID()},
+	} {
+		ring, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: []KeyEntry{
+			{ID: first.ID(), State: step.states[0], Load: file("1.pem")}, {ID: second.ID(), State: step.states[1], Load: file("2.pem")},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		registration := p.registration()
+		if registration.CurrentKeys, err = ring.Signing(step.active); err != nil {
+			t.Fatal(err)
+		}
+		source := newTestSource(t, m, registration)
+		source.Invalidate(mustToken(t, source))
+		mustToken(t, source)
+		header, _ := decodeAssertion(t, p.forms[len(p.forms)-1].Get("client_assertion"))
+		if header["kid"] != step.active {
+			t.Errorf("signed with %v, want %s", header["kid"], step.active)
+		}
+	}
+	if len(p.forms) != len(p.issued) {
+		t.Errorf("%d requests and %d tokens: some were refused", len(p.forms), len(p.issued))
+	}
+}
+
+func TestRound_tries_a_key_that_comes_to_the_front(t *testing.T) {
+	t.Parallel()
+	a, b, c := testKey(), testRSAKey(), &Key{id: "c"}
+	for _, test := range []struct {
+		keys            []*Key
+		front, accepted *Key
+		want            *Key
+	}{
+		{[]*Key{a, b}, nil, nil, a},
+		{[]*Key{a, b}, a, a, a},
+		{[]*Key{a, b}, a, b, b},
+		{[]*Key{b, a}, a, a, b},
+		{[]*Key{c, a}, a, a, c},
+		{[]*Key{a, c}, a, b, a},
+		{nil, a, b, nil},
+	} {
+		r := round{registration: &Registration{Method: MethodPrivateKeyJWT}}
+		r.useKeys(test.keys, test.front, test.accepted)
+		if got := r.key(); got != test.want {
+			t.Errorf("keys %v, front %v, accepted %v: got %v, want %v", test.keys, test.front, test.accepted, got, test.want)
+		}
+	}
+}
