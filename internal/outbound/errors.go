@@ -59,14 +59,27 @@ func (e *Error) Permanent() bool {
 	return e.Code == CodeAddressRefused || e.Code == CodePlainHTTP || e.Code == CodeScheme
 }
 
-// explain turns an error of net/http, net or crypto/tls into an *Error.
-func explain(host string, err error) error {
+// explain turns an error of net/http, net or crypto/tls into an *Error. certificateAsked says that the server asked for a
+// client certificate.
+func explain(host string, err error, certificateAsked bool) error {
 	e := &Error{Host: host, Err: err}
+	e.explain()
+	if certificateAsked && (e.Code == CodeReset || e.Code == CodeTLS) {
+		e.Code, e.Detail = CodeTLSClient, "the server asks for a client certificate, and ended the connection"
+		e.Hint = clientCertificateHint
+	}
+	return e
+}
+
+const clientCertificateHint = "check tls.client_certificate and tls.client_key, and whether the payer knows them"
+
+func (e *Error) explain() {
+	err := e.Err
 	var refused *refusal
 	if errors.As(err, &refused) {
 		e.Code, e.Detail, e.Unsent = CodeAddressRefused, "refused to connect: "+refused.reason, true
 		e.Hint = "if this host is meant, list it under the payer's download_hosts"
-		return e
+		return
 	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
@@ -75,11 +88,11 @@ func explain(host string, err error) error {
 		if dns.IsNotFound {
 			e.Detail, e.Hint = "no such host", "check the host's spelling, and that this machine's DNS knows it"
 		}
-		return e
+		return
 	}
 	if e.explainTLS() {
 		e.Unsent = true
-		return e
+		return
 	}
 	var op *net.OpError
 	e.Unsent = errors.As(err, &op) && op.Op == "dial"
@@ -100,7 +113,6 @@ func explain(host string, err error) error {
 	default:
 		e.Code, e.Detail = CodeConnection, "the connection failed: "+err.Error()
 	}
-	return e
 }
 
 // explainTLS fills e from a failed TLS handshake and reports whether it was one (protocol.md DISC-6).
@@ -184,7 +196,7 @@ func (e *Error) explainAlert() bool {
 		strings.Contains(text, "remote error: tls: expired certificate"),
 		strings.Contains(text, "remote error: tls: access denied"):
 		e.Code, e.Detail = CodeTLSClient, "the server refused the client certificate, or its absence"
-		e.Hint = "check tls.client_certificate and tls.client_key, and whether the payer knows them"
+		e.Hint = clientCertificateHint
 	case strings.Contains(text, "tls: "):
 		e.Code, e.Detail = CodeTLS, "the TLS handshake failed: "+text
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"ingestd/internal/config"
@@ -30,6 +32,8 @@ type Options struct {
 	// ResponseHeaderTimeout is from the end of the request to the response's header; default 2 min, because some payers
 	// prepare the answer to a kick-off while the client waits.
 	ResponseHeaderTimeout time.Duration
+	// RequestsPerSecond spreads the requests over this transport; 0 does not.
+	RequestsPerSecond float64
 	// Resolver defaults to the system's. Tests replace it.
 	Resolver *net.Resolver
 }
@@ -44,6 +48,8 @@ func ForPayer(payer config.Payer) Options {
 		FHIRURL:         payer.FHIRURL,
 		TLS:             payer.TLS,
 		MaxConnsPerHost: max(payer.Limits.Downloads, 1) + controlConns,
+
+		RequestsPerSecond: payer.Limits.RequestsPerSecond,
 	}
 	if u, err := url.Parse(payer.Auth.TokenURL); err == nil && u.Host != "" {
 		options.TrustedHosts = append(options.TrustedHosts, u.Host)
@@ -56,7 +62,10 @@ func ForPayer(payer config.Payer) Options {
 
 // Transport connects to one payer and the hosts that it names. It never decompresses, follows no redirect and adds no
 // header. It is safe for concurrent use.
-type Transport struct{ base *http.Transport }
+type Transport struct {
+	base *http.Transport
+	pace *pace
+}
 
 // New returns a transport. It fails if the FHIR base is no http or https URL, or if the TLS files cannot be read or used.
 func New(o Options) (*Transport, error) {
@@ -92,7 +101,7 @@ func New(o Options) (*Transport, error) {
 	if conns <= 0 {
 		conns = 8
 	}
-	return &Transport{&http.Transport{
+	return &Transport{pace: newPace(o.RequestsPerSecond), base: &http.Transport{
 		DialContext:            g.dial,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    orDefault(o.TLSHandshakeTimeout, 15*time.Second),
@@ -120,14 +129,33 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		closeBody(request)
 		return nil, err
 	}
-	response, err := t.base.RoundTrip(request)
+	if err := t.pace.wait(request.Context()); err != nil {
+		closeBody(request)
+		return nil, err
+	}
+	asked := new(atomic.Bool)
+	response, err := t.base.RoundTrip(request.WithContext(context.WithValue(request.Context(), askedKey{}, asked)))
 	if err != nil {
 		if cause := request.Context().Err(); cause != nil {
 			return nil, err
 		}
-		return nil, explain(request.URL.Hostname(), err)
+		return nil, explain(request.URL.Hostname(), err, asked.Load())
 	}
 	return response, nil
+}
+
+// askedKey is the context key of an *atomic.Bool that is set when the server asks for a client certificate while a
+// connection is made for a request. In TLS 1.3 its refusal comes after the handshake, and may be lost with the connection.
+type askedKey struct{}
+
+// clientCertificate answers a server that asks for a client certificate: with pair, or with none.
+func clientCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if asked, ok := info.Context().Value(askedKey{}).(*atomic.Bool); ok {
+			asked.Store(true)
+		}
+		return pair, nil
+	}
 }
 
 // CloseIdleConnections closes the connections that no request uses.
@@ -178,13 +206,15 @@ func newTLSConfig(o config.TLS) (*tls.Config, error) {
 	if (o.ClientCertificate == "") != (o.ClientKey == "") {
 		return nil, errors.New("tls.client_certificate and tls.client_key go together: one of them is missing")
 	}
+	pair := tls.Certificate{}
 	if o.ClientCertificate != "" {
-		pair, err := tls.LoadX509KeyPair(o.ClientCertificate, o.ClientKey)
+		var err error
+		pair, err = tls.LoadX509KeyPair(o.ClientCertificate, o.ClientKey)
 		if err != nil {
 			return nil, fmt.Errorf("read tls.client_certificate and tls.client_key: %w", err)
 		}
-		c.Certificates = []tls.Certificate{pair}
 	}
+	c.GetClientCertificate = clientCertificate(&pair)
 	return c, nil
 }
 

@@ -167,6 +167,9 @@ func TestDISC6_eachTLSFaultHasItsOwnMessage(t *testing.T) {
 		{"unknown authority", serve(t, nil, issue(t, root), root), config.TLS{}, CodeTLSUnknownCA},
 		{"client certificate wanted", serve(t, func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert },
 			issue(t, root)), trust, CodeTLSClient},
+		{"client certificate wanted in TLS 1.2", serve(t, func(c *tls.Config) {
+			c.ClientAuth, c.MaxVersion = tls.RequireAnyClientCert, tls.VersionTLS12
+		}, issue(t, root)), trust, CodeTLSClient},
 	} {
 		_, err := get(t, test.server.URL, Options{TLS: test.tls})
 		if test.code == "" {
