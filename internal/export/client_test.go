@@ -61,7 +61,7 @@ func newPayer(t *testing.T, handler http.HandlerFunc, edits ...func(*Options)) *
 	return p
 }
 
-func newClient(t *testing.T, fhirURL string, edits ...func(*Options)) *Client {
+func newClient(t testing.TB, fhirURL string, edits ...func(*Options)) *Client {
 	t.Helper()
 	o := Options{
 		Payer: config.Payer{

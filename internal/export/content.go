@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -35,13 +36,15 @@ type Body struct {
 	failure      error // the end, whatever it was
 }
 
-func newBody(ctx context.Context, c *Client, cancel context.CancelCauseFunc, response *http.Response, f File) (*Body, error) {
+func newBody(ctx context.Context, c *Client, cancel context.CancelCauseFunc, response *http.Response, u *url.URL, f File,
+) (*Body, error) {
 	b := &Body{
 		wire:         newWireReader(ctx, response.Body, cancel, c.idleTimeout),
 		resourceType: f.Type,
 		checksum:     f.SHA256,
 		etag:         response.Header.Get("ETag"),
 	}
+	b.wire.resume = newResumer(c, u, f.RequiresAccessToken, response)
 	b.delimited = response.ProtoMajor == 1 && response.ContentLength < 0 && len(response.TransferEncoding) == 0 &&
 		response.StatusCode != http.StatusNoContent
 	if b.checksum != "" {
@@ -108,6 +111,14 @@ func (b *Body) Bytes() int64 { return b.read }
 // Encoding names the compression that is undone: "", "gzip" or "gzip, gzip".
 func (b *Body) Encoding() string { return b.encoding }
 
+// Resumes is how often the read was continued on a new connection.
+func (b *Body) Resumes() int {
+	if b.wire.resume == nil {
+		return 0
+	}
+	return b.wire.resume.resumed
+}
+
 // ETag is the validator that came with the file, empty where there was none.
 func (b *Body) ETag() string { return b.etag }
 
@@ -127,6 +138,7 @@ type wireReader struct {
 	idle   time.Duration
 	timer  *time.Timer
 	failed error // what the connection said last: an end stays an end, and a cut stays a cut
+	resume *resumer
 
 	read atomic.Int64
 }
@@ -145,9 +157,33 @@ func (w *wireReader) Read(p []byte) (int, error) {
 	w.timer.Reset(w.idle)
 	n, err := w.from.Read(p)
 	w.timer.Stop()
-	w.read.Add(int64(n))
+	read := w.read.Add(int64(n))
+	if err != nil {
+		err = w.end(read, err)
+	}
 	w.failed = err
 	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+}
+
+// end decides what an end of the connection means: it may be the end of a continued file short of its size, or a break
+// after which the file can be continued. nil means that there is more to read.
+func (w *wireReader) end(read int64, err error) error {
+	if w.resume == nil || w.ctx.Err() != nil {
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		if w.resume.total < 0 || read == w.resume.total {
+			return err
+		}
+		err = io.ErrUnexpectedEOF
+	}
+	rest := w.resume.from(w.ctx, read)
+	if rest == nil {
+		return err
+	}
+	_ = w.from.Close() // it is broken
+	w.from = rest
+	return nil
 }
 
 func (w *wireReader) close() error {

@@ -38,7 +38,7 @@ func (c *Client) Open(ctx context.Context, f File) (*Body, error) {
 		cancel(nil)
 		return nil, err
 	}
-	body, err := newBody(ctx, c, cancel, response, f)
+	body, err := newBody(ctx, c, cancel, response, u, f)
 	if err == nil {
 		err = body.inspect(response.Header.Get("Content-Type"))
 	}
