@@ -191,6 +191,16 @@ func (m *Manager) grantOf(s *Source, found *Discovery) (*grant, error) {
 	return g, nil
 }
 
+// forget lets the next Token of a source ask the server, whatever failed before and although a token may be live.
+func (m *Manager) forget(s *Source) {
+	if g := s.current(); g != nil {
+		g.mu.Lock()
+		g.token = Token{serial: g.token.serial}
+		g.failure, g.notBefore = nil, time.Time{}
+		g.mu.Unlock()
+	}
+}
+
 // Status is what is known of one token, for a status page. It holds no credential.
 type Status struct {
 	Payer         string    // of the source that was made last

@@ -163,6 +163,9 @@ func (r tokenRequest) failure(ctx context.Context, err error) *Error {
 		e.Code = CodeTimeout
 	}
 	e.Hint = hintFor(e.Code)
+	if problem, fix := explainTLS(err); problem != "" {
+		e.Description, e.Hint = problem, fix
+	}
 	return r.describe(e)
 }
 

@@ -107,14 +107,14 @@ func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) 
 	return result, failure
 }
 
-// verdict is the failure to report of a round: the first refusal, since what followed it were guesses. A clock too far off is
-// named as the cause, whatever the server called it.
+// verdict is the failure to report of a round: the first refusal, since what followed it were guesses. A clock too far off to
+// be corrected for is named as the cause, whatever the server called it.
 func (r *round) verdict(first, last *Error) *Error {
 	if last.Temporary || !first.authFault() {
 		return last
 	}
-	skew, alert := r.grant.skew.seen()
-	if alert && r.registration.Method == MethodPrivateKeyJWT && first.keyFault() {
+	skew, _ := r.grant.skew.seen()
+	if skew.Abs() > skewMax && r.registration.Method == MethodPrivateKeyJWT && first.keyFault() {
 		e := *first
 		e.Code, e.Hint = CodeClockSkew, hintFor(CodeClockSkew)
 		e.Description = clean("the server's clock is "+skew.Round(time.Second).String()+" ahead of this machine's; it said "+
