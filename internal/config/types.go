@@ -57,8 +57,10 @@ type Shutdown struct {
 type Workers struct {
 	// Control is the number of kick-offs, polls, publishes and clean-ups at once.
 	Control int `yaml:"control"`
-	// Downloads is the number of files that are loaded at once.
+	// Downloads is the number of files that are loaded at once; never more than half of database.max_connections.
 	Downloads int `yaml:"downloads"`
+	// Chunk is how many bytes of lines are staged, and committed, at once. A load holds two chunks in memory.
+	Chunk Size `yaml:"chunk"`
 }
 
 // Key is a private key that signs client assertions.
@@ -89,7 +91,7 @@ type Payer struct {
 	Limits        Limits         `yaml:"limits"`
 	DownloadHosts []DownloadHost `yaml:"download_hosts"`
 	TLS           TLS            `yaml:"tls"`
-	Load          Load           `yaml:"load"`
+	Load          Loading        `yaml:"load"`
 
 	// Source is where the payer stands, file:line, for messages.
 	Source string `yaml:"-"`
@@ -167,8 +169,8 @@ type TLS struct {
 	MinVersion string `yaml:"min_version"`
 }
 
-// Load says how lines become rows.
-type Load struct {
+// Loading says how lines become rows.
+type Loading struct {
 	// History is none, deletes or all.
 	History string `yaml:"history"`
 	// QuarantineMaxShare of bad lines fails an export when exceeded.
