@@ -11,21 +11,17 @@ import (
 	"net/http"
 	"net/url"
 	"sync/atomic"
-	"time"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 )
-
-// errStalled ends a file whose payer fell silent.
-var errStalled = errors.New("no byte arrived within the idle timeout")
 
 // Body is the content of a file, decompressed. Read returns io.EOF only when the whole file came: the announced length or
 // the last chunk was reached, the gzip trailer fits, and so does the manifest's checksum. Every other end is an *Error
 // (FILE-6). Close it in any case. Read and Close belong to one goroutine.
 type Body struct {
 	plain        *bufio.Reader
-	wire         *wireReader
+	wire         *source
 	encoding     string
 	resourceType string
 	digest       hash.Hash // of the decompressed file; nil where the manifest names no checksum
@@ -36,10 +32,9 @@ type Body struct {
 	failure      error // the end, whatever it was
 }
 
-func newBody(ctx context.Context, c *Client, cancel context.CancelCauseFunc, response *http.Response, u *url.URL, f File,
-) (*Body, error) {
+func newBody(ctx context.Context, c *Client, response *http.Response, u *url.URL, f File) (*Body, error) {
 	b := &Body{
-		wire:         newWireReader(ctx, response.Body, cancel, c.idleTimeout),
+		wire:         &source{ctx: ctx, from: response.Body},
 		resourceType: f.Type,
 		checksum:     f.SHA256,
 		etag:         response.Header.Get("ETag"),
@@ -99,7 +94,7 @@ func (b *Body) Close() error {
 	if b.failure == nil {
 		b.failure = io.ErrClosedPipe
 	}
-	return b.wire.close()
+	return b.wire.from.Close() //nolint:wrapcheck // the caller knows what it closes
 }
 
 // WireBytes is how many bytes came over the connection so far.
@@ -129,70 +124,46 @@ func (b *Body) Complete() bool { return errors.Is(b.failure, io.EOF) }
 // (no compression, no checksum): then a whole file cannot be told from a cut one, except by the manifest's count.
 func (b *Body) CloseDelimited() bool { return b.delimited && b.encoding == "" && b.checksum == "" }
 
-// wireReader reads a response's body and ends it when the payer falls silent. The time that the reader's own user takes
-// between two reads does not count.
-type wireReader struct {
-	ctx    context.Context //nolint:containedctx // the request's own, for its cause
+// source counts the bytes of a file on the wire and continues it where it breaks off, if that is possible.
+type source struct {
+	ctx    context.Context //nolint:containedctx // the one that Open was called with, for further requests
 	from   io.ReadCloser
-	cancel context.CancelCauseFunc
-	idle   time.Duration
-	timer  *time.Timer
 	failed error // what the connection said last: an end stays an end, and a cut stays a cut
 	resume *resumer
-
-	read atomic.Int64
+	read   atomic.Int64
 }
 
-func newWireReader(ctx context.Context, from io.ReadCloser, cancel context.CancelCauseFunc, idle time.Duration) *wireReader {
-	w := &wireReader{ctx: ctx, from: from, cancel: cancel, idle: idle}
-	w.timer = time.AfterFunc(idle, func() { cancel(errStalled) })
-	w.timer.Stop()
-	return w
-}
-
-func (w *wireReader) Read(p []byte) (int, error) {
-	if w.failed != nil {
-		return 0, w.failed
+func (s *source) Read(p []byte) (int, error) {
+	if s.failed != nil {
+		return 0, s.failed
 	}
-	w.timer.Reset(w.idle)
-	n, err := w.from.Read(p)
-	w.timer.Stop()
-	read := w.read.Add(int64(n))
+	n, err := s.from.Read(p)
+	read := s.read.Add(int64(n))
 	if err != nil {
-		err = w.end(read, err)
+		err = s.end(read, err)
 	}
-	w.failed = err
+	s.failed = err
 	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
 }
 
 // end decides what an end of the connection means: it may be the end of a continued file short of its size, or a break
 // after which the file can be continued. nil means that there is more to read.
-func (w *wireReader) end(read int64, err error) error {
-	if w.resume == nil || w.ctx.Err() != nil {
+func (s *source) end(read int64, err error) error {
+	if s.resume == nil || s.ctx.Err() != nil {
 		return err
 	}
 	if errors.Is(err, io.EOF) {
-		if w.resume.total < 0 || read == w.resume.total {
+		if s.resume.total < 0 || read == s.resume.total {
 			return err
 		}
 		err = io.ErrUnexpectedEOF
 	}
-	rest := w.resume.from(w.ctx, read)
+	rest := s.resume.from(s.ctx, read)
 	if rest == nil {
 		return err
 	}
-	_ = w.from.Close() // it is broken
-	w.from = rest
-	return nil
-}
-
-func (w *wireReader) close() error {
-	w.timer.Stop()
-	err := w.from.Close()
-	w.cancel(nil)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		return err //nolint:wrapcheck // the caller knows what it closes
-	}
+	_ = s.from.Close() // it is broken
+	s.from = rest
 	return nil
 }
 

@@ -32,21 +32,17 @@ func (c *Client) Open(ctx context.Context, f File) (*Body, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
 	response, err := c.requestFile(ctx, u, f.RequiresAccessToken)
 	if err != nil {
-		cancel(nil)
 		return nil, err
 	}
-	body, err := newBody(ctx, c, cancel, response, u, f)
+	body, err := newBody(ctx, c, response, u, f)
 	if err == nil {
 		err = body.inspect(response.Header.Get("Content-Type"))
 	}
 	if err != nil {
-		err = classifyRead(ctx, err, response.StatusCode)
 		_ = response.Body.Close() // the error that counts is there already
-		cancel(nil)
-		return nil, err
+		return nil, classifyRead(ctx, err, response.StatusCode)
 	}
 	return body, nil
 }
@@ -193,8 +189,8 @@ func classifyRead(ctx context.Context, err error, status int) error {
 	e := &Error{Phase: PhaseFile, Code: CodeFileTruncated, Status: status, Action: ActionRetry, Err: err}
 	var encoding *encodingError
 	switch {
-	case errors.Is(context.Cause(ctx), errStalled):
-		e.Code, e.Detail, e.Err = CodeFileStalled, "the payer sent nothing for too long", errStalled
+	case errors.Is(err, errStalled):
+		e.Code, e.Detail = CodeFileStalled, "the payer sent nothing for too long"
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", PhaseFile, context.Cause(ctx))
 	case errors.As(err, &encoding):

@@ -57,6 +57,18 @@ func newLane(transport http.RoundTripper) lane {
 	return lane{once: once, quick: quick}
 }
 
+// send sends a request; an idempotent one again at once after a broken connection.
+func (l lane) send(request *http.Request, idempotent bool) (*http.Response, error) {
+	if !idempotent {
+		return l.once.Do(request) //nolint:wrapcheck // sendError classifies and wraps
+	}
+	repeatable, err := retryablehttp.FromRequest(request)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
+	}
+	return l.quick.Do(repeatable) //nolint:wrapcheck // sendError classifies and wraps
+}
+
 // brokenConnection reports whether err is the kind of failure that the next connection may not have.
 func brokenConnection(err error) bool {
 	var out *outbound.Error
@@ -108,6 +120,27 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, *url.URL, e
 
 // send sends the request to one target, with the token and the payer's own headers only where they may go.
 func (c *Client) send(ctx context.Context, call call, target *url.URL) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	request, err := c.request(ctx, call, target)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	way := c.plain
+	if call.token && c.mayHaveToken(target) {
+		way = c.authorized
+	}
+	response, err := way.send(request, call.idempotent)
+	if err != nil {
+		cancel(nil)
+		return nil, err
+	}
+	response.Body = newIdleReader(ctx, cancel, response.Body, c.idleTimeout)
+	return response, nil
+}
+
+// request makes the request to one target.
+func (c *Client) request(ctx context.Context, call call, target *url.URL) (*http.Request, error) {
 	var body io.Reader
 	if call.body != nil {
 		body = bytes.NewReader(call.body)
@@ -125,18 +158,7 @@ func (c *Client) send(ctx context.Context, call call, target *url.URL) (*http.Re
 			request.Header.Set(name, value)
 		}
 	}
-	way := c.plain
-	if call.token && c.mayHaveToken(target) {
-		way = c.authorized
-	}
-	if !call.idempotent {
-		return way.once.Do(request) //nolint:wrapcheck // sendError classifies and wraps
-	}
-	repeatable, err := retryablehttp.FromRequest(request)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	return way.quick.Do(repeatable) //nolint:wrapcheck // sendError classifies and wraps
+	return request, nil
 }
 
 func isRedirect(status int) bool {

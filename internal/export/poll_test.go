@@ -211,6 +211,34 @@ func TestPOLL5_aManifestThatBreaksOffIsAskedForAgain(t *testing.T) {
 	wantError(t, err, CodeNotAManifest, ActionRetry)
 }
 
+func TestPOLL5_aManifestThatStallsIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 202, 302, 500} {
+		p := newPayer(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/next" {
+				answer(202, nil, "")(w, r)
+				return
+			}
+			w.Header().Set("Location", "/next")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(`{"output":[`))
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, func(o *Options) { o.IdleTimeout = 20 * time.Millisecond })
+		_, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+		switch status {
+		case 200:
+			wantError(t, err, CodeNotAManifest, ActionRetry)
+		case 500:
+			wantError(t, err, CodePayerError, ActionRetry)
+		default: // the body is of no account
+			if err != nil {
+				t.Errorf("%d: got %v", status, err)
+			}
+		}
+	}
+}
+
 func TestPOLL6_errors(t *testing.T) {
 	t.Parallel()
 	const passing = `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"timeout"}]}`

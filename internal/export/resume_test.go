@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // cuttingPayer serves a file with a strong validator, and breaks the connection after every so many bytes. A reply to a
@@ -48,6 +49,28 @@ func TestFILE7_aBrokenFileIsContinued(t *testing.T) {
 	}
 	if want := (len(content) - 1) / 300; body.Resumes() != want || body.WireBytes() != int64(len(content)) {
 		t.Errorf("got %d resumes and %d bytes, want %d and %d", body.Resumes(), body.WireBytes(), want, len(content))
+	}
+}
+
+func TestFILE7_aSilentFileIsContinued(t *testing.T) {
+	t.Parallel()
+	content := strings.Repeat(twoPatients, 20)
+	p := newPayer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"v1"`)
+		if r.Header.Get("Range") != "" {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes 100-%d/%d", len(content)-1, len(content)))
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = w.Write([]byte(content[100:]))
+			return
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		_, _ = w.Write([]byte(content[:100]))
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}, func(o *Options) { o.IdleTimeout = 30 * time.Millisecond })
+	got, body, err := fetch(t.Context(), p.client, p.file())
+	if err != nil || got != content || body.Resumes() != 1 {
+		t.Errorf("got %d bytes of %d, %v", len(got), len(content), err)
 	}
 }
 
