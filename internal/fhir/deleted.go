@@ -32,15 +32,15 @@ func ParseDeleted(line []byte) (refs []Reference, bad []string, err error) {
 // each entry (counted from 0; -1 for the whole Bundle) that is not applied. It builds no tree; only the references
 // themselves are allocated. An error of apply ends it and is returned as it is.
 func EachDeleted(line []byte, apply func(Reference) error, reject func(entry int, why string)) error {
-	whole, err := bundleIn(line)
+	bundle, err := bundleIn(line)
 	if err != nil {
 		return err
 	}
-	if kind, ok := stringAt(line, memberAt(line, whole, "type")); ok && string(kind) != "transaction" {
+	if kind, ok := stringAt(line, bundle.kind); ok && string(kind) != "transaction" {
 		reject(-1, "a Bundle of another type than transaction")
 		return nil
 	}
-	entries := memberAt(line, whole, "entry")
+	entries := bundle.entries
 	if entries.end == 0 {
 		return nil
 	}
@@ -63,26 +63,45 @@ func EachDeleted(line []byte, apply func(Reference) error, reject func(entry int
 	return applyErr
 }
 
-// bundleIn validates line and returns where in it the Bundle stands.
-func bundleIn(line []byte) (span, error) {
+// bundle is where the members of a Bundle stand that deletions are read from.
+type bundle struct{ resourceType, kind, entries span }
+
+// bundleIn validates line and returns the members of the Bundle that it holds.
+func bundleIn(line []byte) (bundle, error) {
 	v := validator{data: line}
 	start := v.space(0)
 	if start == len(line) || line[start] != '{' {
-		return span{}, &LineError{ReasonNotObject, start, "a Bundle"}
+		return bundle{}, &LineError{ReasonNotObject, start, "a Bundle"}
 	}
 	end, err := v.object(start, 1, nil)
 	if err != nil {
-		return span{}, err
+		return bundle{}, err
 	}
 	if rest := v.space(end); rest != len(line) {
-		return span{}, &LineError{ReasonNotJSON, rest, "the end of the line after one Bundle"}
+		return bundle{}, &LineError{ReasonNotJSON, rest, "the end of the line after one Bundle"}
 	}
-	whole := span{start, end}
-	resourceType, ok := stringAt(line, memberAt(line, whole, "resourceType"))
-	if !ok || string(resourceType) != "Bundle" {
-		return span{}, &LineError{ReasonMalformedEntry, start, "a resource of type Bundle"}
+	// The line is well-formed from here on, so that the walk below meets no error.
+	var b bundle
+	for i := v.space(start + 1); i < end && line[i] == '"'; {
+		nameEnd, _ := v.string(i)
+		value := span{start: v.space(v.space(nameEnd) + 1)}
+		value.end, _ = v.value(value.start, 1)
+		switch string(line[i+1 : nameEnd-1]) {
+		case "resourceType":
+			b.resourceType = value
+		case "type":
+			b.kind = value
+		case "entry":
+			b.entries = value
+		}
+		if i = v.space(value.end); line[i] == ',' {
+			i = v.space(i + 1)
+		}
 	}
-	return whole, nil
+	if resourceType, ok := stringAt(line, b.resourceType); !ok || string(resourceType) != "Bundle" {
+		return bundle{}, &LineError{ReasonMalformedEntry, start, "a resource of type Bundle"}
+	}
+	return b, nil
 }
 
 // deletedBy returns the resource that an entry deletes, or why the entry is not applied.
