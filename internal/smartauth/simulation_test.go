@@ -149,7 +149,6 @@ func TestManager_serves_200_callers_for_30_days_over_an_endpoint_that_fails_30_p
 			jtis: make(map[string]bool), tokens: make(map[string]time.Time),
 		}
 		m := NewManager(ManagerOptions{})
-		defer m.Close()
 		end := time.Now().Add(period)
 		var group sync.WaitGroup
 		for client := range clients {
@@ -182,7 +181,10 @@ func TestManager_serves_200_callers_for_30_days_over_an_endpoint_that_fails_30_p
 			}
 		}
 		group.Wait()
+		m.Close()
 
+		server.mu.Lock()
+		defer server.mu.Unlock()
 		least := float64(clients) * period.Seconds() / server.life.Seconds()
 		leastRequests := least / (1 - server.failing)
 		t.Logf("issued %d (least %.0f: ×%.3f), requests %d (least %.0f: ×%.3f), failed %d, refused %d", server.issued, least,
