@@ -1,13 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"ingestd/internal/config"
 	"ingestd/internal/smartauth"
 )
 
@@ -16,7 +20,7 @@ func newKeysCommand() *cobra.Command {
 		Use:   "keys",
 		Short: "Generate signing keys and print their public halves",
 	}
-	keys.AddCommand(newKeysGenerateCommand(), newKeysJWKSCommand())
+	keys.AddCommand(newKeysGenerateCommand(), newKeysJWKSCommand(), newKeysListCommand())
 	return keys
 }
 
@@ -55,22 +59,23 @@ the key, so that 'ingestd keys jwks --key FILE' prints it again. A file that exi
 
 func newKeysJWKSCommand() *cobra.Command {
 	var files []string
-	var kid string
+	var configFile, kid string
 	command := &cobra.Command{
-		Use:   "jwks --key FILE...",
+		Use:   "jwks (--config FILE | --key FILE...)",
 		Short: "Print the public JWK Set, to register or host",
-		Long: `Prints the public halves of private keys as a JWK Set: what a payer's portal takes, and what a JWKS URL serves. No private
-member is ever in it.`,
-		Example: `  ingestd keys jwks --key /etc/ingestd/keys/2026-11.pem`,
-		Args:    cobra.NoArgs,
+		Long: `Prints the public halves of the configured keys, or of single files, as a JWK Set: what a payer's portal takes, and what a
+JWKS URL serves. No private member is ever in it.`,
+		Example: `  ingestd keys jwks --config /etc/ingestd/ingestd.yaml
+  ingestd keys jwks --key /etc/ingestd/keys/2026-11.pem`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(files) == 0 {
-				return usageError{errors.New("--key is missing: the file of a private key")}
+			if (configFile == "") == (len(files) == 0) {
+				return usageError{errors.New("give either --config, for all keys of a configuration, or --key, for single files")}
 			}
-			if kid != "" && len(files) > 1 {
+			if kid != "" && len(files) != 1 {
 				return usageError{errors.New("--kid names one key: give one --key with it")}
 			}
-			keys, err := readKeyFiles(files, kid)
+			keys, err := keysFor(cmd.Context(), configFile, files, kid)
 			if err != nil {
 				return usageError{err}
 			}
@@ -78,9 +83,86 @@ member is ever in it.`,
 		},
 	}
 	flags := command.Flags()
+	flags.StringVar(&configFile, "config", "", "configuration whose keys are printed")
 	flags.StringArrayVar(&files, "key", nil, "file of a private key; give it again for further keys")
-	flags.StringVar(&kid, "kid", "", "the kid to print (default: the one in the file, else the RFC 7638 thumbprint)")
+	flags.StringVar(&kid, "kid", "", "the kid to print for a single key (default: the one in the file, else the RFC 7638 thumbprint)")
 	return command
+}
+
+func newKeysListCommand() *cobra.Command {
+	var configFile string
+	command := &cobra.Command{
+		Use:     "list --config FILE",
+		Short:   "List the configured keys and the payers that they sign for",
+		Example: `  ingestd keys list --config /etc/ingestd/ingestd.yaml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if configFile == "" {
+				return usageError{errors.New("--config is missing: the configuration whose keys are listed")}
+			}
+			c, err := config.Load(configFile)
+			if err != nil {
+				return usageError{err}
+			}
+			ring, err := keyRing(cmd.Context(), c.Keys)
+			if err != nil {
+				return usageError{err}
+			}
+			return printKeys(cmd.OutOrStdout(), c, ring.Published())
+		},
+	}
+	command.Flags().StringVar(&configFile, "config", "", "configuration whose keys are listed")
+	return command
+}
+
+// keysFor loads the keys of a configuration, or those of single files.
+func keysFor(ctx context.Context, configFile string, files []string, kid string) ([]*smartauth.Key, error) {
+	if configFile == "" {
+		return readKeyFiles(files, kid)
+	}
+	c, err := config.Load(configFile)
+	if err != nil {
+		return nil, err
+	}
+	ring, err := keyRing(ctx, c.Keys)
+	if err != nil {
+		return nil, err
+	}
+	return ring.Published(), nil
+}
+
+// keyRing loads the configured keys.
+func keyRing(ctx context.Context, configured []config.Key) (*smartauth.KeyRing, error) {
+	entries := make([]smartauth.KeyEntry, 0, len(configured))
+	for _, key := range configured {
+		entries = append(entries, smartauth.KeyEntry{
+			ID: key.ID, Algorithm: key.Algorithm, State: key.State, Load: key.PrivateKey.ResolvePrivate,
+		})
+	}
+	return smartauth.NewKeyRing(ctx, smartauth.KeyRingOptions{Entries: entries})
+}
+
+// printKeys prints a line per key; keys are in the order of the configuration.
+func printKeys(out io.Writer, c *config.Config, keys []*smartauth.Key) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tTHUMBPRINT\tPAYERS") // Flush returns what fails
+	for i, key := range keys {
+		var payers []string
+		for _, payer := range c.Payers {
+			if payer.Auth.Key == key.ID() {
+				payers = append(payers, payer.Name)
+			}
+		}
+		users := strings.Join(payers, ",")
+		if users == "" {
+			users = "-"
+		}
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", key.ID(), key.Algorithm(), c.Keys[i].State, key.Thumbprint(), users)
+	}
+	if err := table.Flush(); err != nil {
+		return fmt.Errorf("write the list: %w", err)
+	}
+	return nil
 }
 
 func readKeyFiles(files []string, kid string) ([]*smartauth.Key, error) {

@@ -133,6 +133,9 @@ func TestKeys_says_what_is_wrong_with_how_it_was_called(t *testing.T) {
 		{"no file to write", []string{"generate"}, "--out"},
 		{"unknown algorithm", []string{"generate", "--out", filepath.Join(dir, "new.pem"), "--algorithm", "HS256"}, "ES384"},
 		{"no key", []string{"jwks"}, "--key"},
+		{"both sources", []string{"jwks", "--config", "c.yaml", "--key", "k.pem"}, "either --config"},
+		{"no configuration", []string{"list"}, "--config"},
+		{"a configuration that is not there", []string{"jwks", "--config", filepath.Join(dir, "missing.yaml")}, "missing.yaml"},
 		{"a key that others read", []string{"jwks", "--key", readable}, "chmod 0600"},
 		{"one kid for two keys", []string{"jwks", "--key", "a", "--key", "b", "--kid", "c"}, "--kid names one key"},
 		{"a file that is not there", []string{"jwks", "--key", "missing.pem"}, "no such file"},
@@ -143,5 +146,48 @@ func TestKeys_says_what_is_wrong_with_how_it_was_called(t *testing.T) {
 				t.Errorf("got exit %d, stdout %q, stderr %q; want exit %d and %q", code, out, errs, exitUsage, test.want)
 			}
 		})
+	}
+}
+
+func TestKeys_of_a_configuration_are_listed_and_published(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for _, name := range []string{"old", "new"} {
+		if code, _, errs := runKeys(t, "generate", "--out", filepath.Join(dir, name+".pem")); code != exitDone {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+	}
+	path := filepath.Join(dir, "ingestd.yaml")
+	text := `
+database: {url: "postgres://localhost/ingestd"}
+keys:
+  - {id: "2026-10", private_key: "file:` + dir + `/old.pem", state: published}
+  - {id: "2026-11", private_key: "file:` + dir + `/new.pem", state: active}
+payers:
+  - name: bluecross
+    fhir_url: https://fhir.bluecross.example/r4
+    auth: {client_id: ingestd, key: "2026-11"}
+    export: {level: system, types: [Patient]}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set := jwksOf(t, "--config", path)
+	if len(set.Keys) != 2 || set.Keys[0]["kid"] != "2026-10" || set.Keys[1]["kid"] != "2026-11" {
+		t.Errorf("keys jwks: got %v, want both keys by their ids", set.Keys)
+	}
+	code, out, errs := runKeys(t, "list", "--config", path)
+	if code != exitDone {
+		t.Fatalf("keys list: exit %d: %s", code, errs)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 3 || len(strings.Fields(lines[2])) != 5 {
+		t.Fatalf("keys list: got\n%s", out)
+	}
+	if got := strings.Fields(lines[1]); got[0] != "2026-10" || got[2] != "published" || got[4] != "-" {
+		t.Errorf("the old key: got %v", got)
+	}
+	if got := strings.Fields(lines[2]); got[0] != "2026-11" || got[1] != "ES384" || got[2] != "active" || got[4] != "bluecross" {
+		t.Errorf("the new key: got %v", got)
 	}
 }
