@@ -85,8 +85,11 @@ func TestERR3_theTable(t *testing.T) {
 			token bool
 			want  Action
 		}{
-			{PhaseKickOff, true, row.kickOff}, {PhaseStatus, true, row.poll}, {PhaseFile, true, row.file},
-			{PhaseFile, false, row.tokenless}, {PhaseDelete, true, row.deletion},
+			{PhaseKickOff, true, row.kickOff},
+			{PhaseStatus, true, row.poll},
+			{PhaseFile, true, row.file},
+			{PhaseFile, false, row.tokenless},
+			{PhaseDelete, true, row.deletion},
 		} {
 			if got := classify(cell.phase, row.status, row.outcome, cell.token); got.action != cell.want || got.code == "" || got.detail == "" {
 				t.Errorf("%d at %s (token %v, %s): got %+v, want %s", row.status, cell.phase, cell.token, row.outcome.Codes(), got, cell.want)

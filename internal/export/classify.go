@@ -210,8 +210,10 @@ func alreadyRunning(outcome *fhir.Outcome) bool {
 		if !strings.Contains(words, "export") && !strings.Contains(words, "job") && !strings.Contains(words, "request") {
 			continue
 		}
-		for _, phrase := range []string{"already running", "already in progress", "already active", "already exists",
-			"currently running", "currently in progress"} {
+		for _, phrase := range []string{
+			"already running", "already in progress", "already active", "already exists",
+			"currently running", "currently in progress",
+		} {
 			if strings.Contains(words, phrase) {
 				return true
 			}

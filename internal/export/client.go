@@ -36,13 +36,12 @@ type Options struct {
 
 // Client runs the exchanges of Bulk Data exports with one payer. It is safe for concurrent use.
 type Client struct {
-	payer       config.Payer
-	base        *url.URL // the FHIR base without a trailing slash
-	tokenHosts  map[string]bool
-	listedHosts map[string]bool
-	authorized  lane
-	plain       lane
-	logger      *slog.Logger
+	payer      config.Payer
+	base       *url.URL // the FHIR base without a trailing slash
+	tokenHosts map[string]bool
+	authorized lane
+	plain      lane
+	logger     *slog.Logger
 
 	userAgent        string
 	idleTimeout      time.Duration
@@ -76,7 +75,6 @@ func New(o Options) (*Client, error) {
 		payer:            o.Payer,
 		base:             base,
 		tokenHosts:       make(map[string]bool),
-		listedHosts:      make(map[string]bool),
 		authorized:       newLane(o.Authorized),
 		plain:            newLane(o.Plain),
 		logger:           o.Logger,
@@ -101,10 +99,8 @@ func New(o Options) (*Client, error) {
 		c.maxExpansion = defaultMaxExpansion
 	}
 	for _, host := range o.Payer.DownloadHosts {
-		name := hostPort(&url.URL{Scheme: "https", Host: host.Host})
-		c.listedHosts[name] = true
 		if host.Token {
-			c.tokenHosts[name] = true
+			c.tokenHosts[hostPort(&url.URL{Scheme: "https", Host: host.Host})] = true
 		}
 	}
 	return c, nil

@@ -542,10 +542,14 @@ func TestFILE13_200IsNotYetData(t *testing.T) {
 		{"blocked", "Request blocked by firewall", "text/plain", CodeFileNotNDJSON, "plain text", ActionRetry},
 		{"array", `[{"resourceType":"Patient"}]`, "application/json", CodeFileNotNDJSON, "a JSON array", ActionRetry},
 		{"outcome", outcome, "application/fhir+json", CodeFileNotNDJSON, "OperationOutcome", ActionRetry},
-		{"outcome on lines", "{\n  \"resourceType\": \"OperationOutcome\",\n \"issue\":[{\"severity\":\"fatal\"}]}", "", CodeFileNotNDJSON,
-			"OperationOutcome", ActionRetry},
-		{"HAPI's wrapper", `{"resourceType":"Binary","contentType":"application/fhir+ndjson","data":"e30="}`, "", CodeFileNotNDJSON,
-			"Binary", ActionFail},
+		{
+			"outcome on lines", "{\n  \"resourceType\": \"OperationOutcome\",\n \"issue\":[{\"severity\":\"fatal\"}]}", "", CodeFileNotNDJSON,
+			"OperationOutcome", ActionRetry,
+		},
+		{
+			"HAPI's wrapper", `{"resourceType":"Binary","contentType":"application/fhir+ndjson","data":"e30="}`, "", CodeFileNotNDJSON,
+			"Binary", ActionFail,
+		},
 		{"outcome among lines", outcome + "\n" + twoPatients, "", "", "", 0},
 		{"warning only", strings.Replace(outcome, "error", "warning", 1), "", "", "", 0},
 		{"octet-stream", twoPatients, "application/octet-stream", "", "", 0},

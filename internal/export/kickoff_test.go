@@ -313,8 +313,10 @@ func TestKICK9_refusals(t *testing.T) {
 		{500, "<html>", CodePayerError, ActionRetry},
 		{503, "", CodePayerError, ActionRetry},
 		{501, "", CodeKickOffRefused, ActionFail},
-		{400, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"Another export is already running"}]}`,
-			CodePayerBusy, ActionWait},
+		{
+			400, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"Another export is already running"}]}`,
+			CodePayerBusy, ActionWait,
+		},
 	} {
 		p := newPayer(t, answer(test.status, nil, test.body), func(o *Options) {
 			o.Payer.Export.TypeFilters = []string{"Patient?active=true"}

@@ -247,7 +247,8 @@ func (f *File) readExtensions() {
 			} else if size = int64Of(one.ValueInteger); size >= 0 {
 				f.Size = size
 			}
-		case strings.Contains(name, "authorization"), strings.Contains(name, "decrypt"), strings.Contains(name, "encrypt"):
+		case strings.Contains(name, "authorization"), strings.Contains(name, "decrypt"),
+			strings.Contains(name, "encrypt"):
 			f.protection = name
 		}
 	}

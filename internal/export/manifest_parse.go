@@ -109,7 +109,8 @@ func (p *manifestParser) member() error {
 }
 
 // keep notes a member that no version knows, as long as there is room.
-func (p *manifestParser) keep(unknown map[string]json.RawMessage, name string, value json.RawMessage) map[string]json.RawMessage {
+func (p *manifestParser) keep(unknown map[string]json.RawMessage, name string, value json.RawMessage,
+) map[string]json.RawMessage {
 	if p.unknownBytes+len(name)+len(value) > maxUnknownBytes {
 		p.warn("unknown members were not kept, because they are too large")
 		return unknown

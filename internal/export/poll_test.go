@@ -171,15 +171,21 @@ func TestPOLL5_wrongAnswersUnder200(t *testing.T) {
 		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionFail, "an HTML page"},
 		{"empty", "", "application/json", CodeNotAManifest, ActionFail, "an empty body"},
 		{"Bundle", `{"resourceType":"Bundle","id":"` + secret + `"}`, "application/fhir+json", CodeNotAManifest, ActionFail, "a FHIR Bundle"},
-		{"outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`, "", CodeNotAManifest,
-			ActionFail, "a FHIR OperationOutcome"},
-		{"passing outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"transient"}]}`, "",
-			CodeNotAManifest, ActionWait, "a FHIR OperationOutcome"},
+		{
+			"outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`, "", CodeNotAManifest,
+			ActionFail, "a FHIR OperationOutcome",
+		},
+		{
+			"passing outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"transient"}]}`, "",
+			CodeNotAManifest, ActionWait, "a FHIR OperationOutcome",
+		},
 		{"broken JSON", `{"output": [,]}`, "application/json", CodeNotAManifest, ActionFail, "not valid JSON"},
 		{"cut JSON", `{"output": [{"url"`, "application/json", CodeNotAManifest, ActionRetry, "did not come whole"},
 		{"private URL scheme", `{"output":[{"url":"http://10.0.0.1/x?sig=` + secret + `"}]}`, "", CodeURLRefused, ActionFail, "output[0]"},
-		{"token for a stranger", `{"requiresAccessToken":true,"output":[{"url":"https://evil.example/x"}]}`, "", CodeFileToken,
-			ActionFail, "evil.example"},
+		{
+			"token for a stranger", `{"requiresAccessToken":true,"output":[{"url":"https://evil.example/x"}]}`, "", CodeFileToken,
+			ActionFail, "evil.example",
+		},
 		{"unknown scheme", `{"requiresAccessToken":false,"output":[{"url":"https://s.example/x","extension":[{"url":` +
 			`"https://x.example/file-encryption"}]}]}`, "", CodeFileScheme, ActionFail, "file-encryption"},
 		{"next elsewhere", `{"output":[],"link":[{"relation":"next","url":"https://evil.example/2"}]}`, "", CodeURLRefused, ActionFail, "link"},
@@ -378,23 +384,38 @@ func TestMAN9_pages(t *testing.T) {
 		code     string
 		action   Action
 	}{
-		{"all there", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "", "", "c")},
-			true, 3, "", 0},
+		{
+			"all there",
+			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "", "", "c")},
+			true, 3, "", 0,
+		},
 		{"first one under 202", map[string]http.HandlerFunc{"": page(202, "2", "", "a"), "2": page(200, "", "", "b")}, true, 2, "", 0},
 		{"page under 202 without next", map[string]http.HandlerFunc{"": page(202, "", "", "a")}, false, 1, "", 0},
 		{"the last one is not ready", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(202, nil, "")}, false, 1, "", 0},
 		{"last page repeats all", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "", "", "a", "b")}, true, 2, "", 0},
-		{"loop", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "2", "", "c")},
-			false, 0, "manifest_pages_endless", ActionFail},
-		{"page fails in passing", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(500, nil, "")},
-			false, 0, CodePayerError, ActionRetry},
+		{
+			"loop",
+			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "2", "", "c")},
+			false, 0, "manifest_pages_endless", ActionFail,
+		},
+		{
+			"page fails in passing",
+			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(500, nil, "")},
+			false, 0, CodePayerError, ActionRetry,
+		},
 		{"page is gone", map[string]http.HandlerFunc{"": page(200, "2", "", "a")}, false, 0, CodeJobGone, ActionRestart},
-		{"MAN-10: other transactionTime", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
-			"2": page(200, "", `,"transactionTime":"2026-01-02T00:00:00Z"`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
-		{"MAN-10: other requiresAccessToken", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
-			"2": page(200, "", `,"requiresAccessToken":false`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
-		{"MAN-10: other organisation", map[string]http.HandlerFunc{"": page(200, "2", "", "a"),
-			"2": page(200, "", `,"outputOrganizedBy":"Patient"`, "b")}, false, 0, "manifest_pages_disagree", ActionFail},
+		{"MAN-10: other transactionTime", map[string]http.HandlerFunc{
+			"":  page(200, "2", "", "a"),
+			"2": page(200, "", `,"transactionTime":"2026-01-02T00:00:00Z"`, "b"),
+		}, false, 0, "manifest_pages_disagree", ActionFail},
+		{"MAN-10: other requiresAccessToken", map[string]http.HandlerFunc{
+			"":  page(200, "2", "", "a"),
+			"2": page(200, "", `,"requiresAccessToken":false`, "b"),
+		}, false, 0, "manifest_pages_disagree", ActionFail},
+		{"MAN-10: other organisation", map[string]http.HandlerFunc{
+			"":  page(200, "2", "", "a"),
+			"2": page(200, "", `,"outputOrganizedBy":"Patient"`, "b"),
+		}, false, 0, "manifest_pages_disagree", ActionFail},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -31,11 +31,6 @@ func (c *Client) mayHaveToken(u *url.URL) bool {
 	return c.atBase(u) || c.tokenHosts[hostPort(u)]
 }
 
-// isListed reports whether the configuration names u's host.
-func (c *Client) isListed(u *url.URL) bool {
-	return c.atBase(u) || c.listedHosts[hostPort(u)]
-}
-
 // resolve reads a URL that the payer sent, relative to at, and checks it: https (http on loopback only, and raised to
 // https on the FHIR base's own host, whose server may not know that TLS ends in front of it), no user information
 // (MAN-4, KICK-6). Private addresses are refused when they are dialled. The error never quotes the URL.
@@ -72,9 +67,4 @@ func isLoopback(host string) bool {
 	}
 	addr, err := netip.ParseAddr(host)
 	return err == nil && addr.Unmap().IsLoopback()
-}
-
-// redacted is a URL for logs and errors: without its query, which may hold a signature (FILE-14).
-func redacted(u *url.URL) string {
-	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

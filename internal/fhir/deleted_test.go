@@ -28,8 +28,11 @@ func TestDEL1_deletions(t *testing.T) {
 		{"method in lower case", bundle(`{"request":{"method":"delete","url":"Patient/1"}}`), []Reference{{"Patient", "1"}}, 0},
 		{"no entries", `{"resourceType":"Bundle","type":"transaction"}`, nil, 0},
 		{"type missing", `{"resourceType":"Bundle","entry":[` + entry("Patient/1") + `]}`, []Reference{{"Patient", "1"}}, 0},
-		{"type last", `{"entry":[` + entry("Patient/1") + `],"type":"transaction","resourceType":"Bundle"}`,
-			[]Reference{{"Patient", "1"}}, 0},
+		{
+			"type last", `{"entry":[` + entry("Patient/1") + `],"type":"transaction","resourceType":"Bundle"}`,
+			[]Reference{{"Patient", "1"}},
+			0,
+		},
 		{"conditional", bundle(entry("Patient?identifier=1") + "," + entry("Patient/1")), []Reference{{"Patient", "1"}}, 1},
 		{"other method", bundle(`{"request":{"method":"PUT","url":"Patient/1"}}`), nil, 1},
 		{"no method", bundle(`{"request":{"url":"Patient/1"}}`), nil, 1},

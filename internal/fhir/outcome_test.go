@@ -14,27 +14,54 @@ func TestERR1_outcomes(t *testing.T) {
 		want       []Issue
 		ok         bool
 	}{
-		{"usual", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","details":{"text":"no"},"diagnostics":"why"}]}`,
-			[]Issue{{"error", "invalid", "no", "why"}}, true},
-		{"resourceType last", `{"issue":[{"severity":"warning","code":"x"}],"resourceType":"OperationOutcome"}`,
-			[]Issue{{Severity: "warning", Code: "x"}}, true},
+		{
+			"usual", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"invalid","details":{"text":"no"},"diagnostics":"why"}]}`,
+			[]Issue{{"error", "invalid", "no", "why"}},
+			true,
+		},
+		{
+			"resourceType last", `{"issue":[{"severity":"warning","code":"x"}],"resourceType":"OperationOutcome"}`,
+			[]Issue{{Severity: "warning", Code: "x"}},
+			true,
+		},
 		{"no resourceType", `{"issue":[{"severity":"error"}]}`, []Issue{{Severity: "error"}}, true},
-		{"no code, no severity", `{"resourceType":"OperationOutcome","issue":[{"details":{"text":"gone"}}]}`,
-			[]Issue{{Severity: "error", Text: "gone"}}, true},
-		{"capitals", `{"resourceType":"OperationOutcome","issue":[{"severity":" Fatal","code":" exception "}]}`,
-			[]Issue{{Severity: "fatal", Code: "exception"}}, true},
+		{
+			"no code, no severity", `{"resourceType":"OperationOutcome","issue":[{"details":{"text":"gone"}}]}`,
+			[]Issue{{Severity: "error", Text: "gone"}},
+			true,
+		},
+		{
+			"capitals", `{"resourceType":"OperationOutcome","issue":[{"severity":" Fatal","code":" exception "}]}`,
+			[]Issue{{Severity: "fatal", Code: "exception"}},
+			true,
+		},
 		{"unknown severity", `{"resourceType":"OperationOutcome","issue":[{"severity":"critical"}]}`, []Issue{{Severity: "error"}}, true},
-		{"coding", `{"resourceType":"OperationOutcome","issue":[{"severity":"information","details":{"coding":[{"code":"A"},{"display":"B"}]}}]}`,
-			[]Issue{{Severity: "information", Text: "A"}}, true},
-		{"details as a string", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","details":"no"}]}`,
-			[]Issue{{Severity: "error", Text: "no"}}, true},
-		{"one issue without an array", `{"resourceType":"OperationOutcome","issue":{"severity":"error","code":"lock-error"}}`,
-			[]Issue{{Severity: "error", Code: "lock-error"}}, true},
-		{"wrong types", `{"resourceType":"OperationOutcome","issue":[1,null,{"severity":2,"code":[],"diagnostics":{},"details":3}]}`,
-			[]Issue{{Severity: "error"}}, true},
+		{
+			"coding", `{"resourceType":"OperationOutcome","issue":[{"severity":"information","details":{"coding":[{"code":"A"},{"display":"B"}]}}]}`,
+			[]Issue{{Severity: "information", Text: "A"}},
+			true,
+		},
+		{
+			"details as a string", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","details":"no"}]}`,
+			[]Issue{{Severity: "error", Text: "no"}},
+			true,
+		},
+		{
+			"one issue without an array", `{"resourceType":"OperationOutcome","issue":{"severity":"error","code":"lock-error"}}`,
+			[]Issue{{Severity: "error", Code: "lock-error"}},
+			true,
+		},
+		{
+			"wrong types", `{"resourceType":"OperationOutcome","issue":[1,null,{"severity":2,"code":[],"diagnostics":{},"details":3}]}`,
+			[]Issue{{Severity: "error"}},
+			true,
+		},
 		{"no issues", `{"resourceType":"OperationOutcome"}`, nil, true},
-		{"two documents", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"a"}]}{"resourceType":"OperationOutcome"}`,
-			[]Issue{{Severity: "error", Code: "a"}}, true},
+		{
+			"two documents", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"a"}]}{"resourceType":"OperationOutcome"}`,
+			[]Issue{{Severity: "error", Code: "a"}},
+			true,
+		},
 		{"BOM and blanks", "\ufeff \n{\"resourceType\":\"OperationOutcome\"}", nil, true},
 		{"other resource", `{"resourceType":"Bundle","issue":[]}`, nil, false},
 		{"framework JSON", `{"code":401,"message":"no"}`, nil, false},
@@ -96,7 +123,9 @@ func TestOutcome_tells_passing_failures_by_its_worst_issues(t *testing.T) {
 func TestERR2_theCodesForTheLogQuoteNothing(t *testing.T) {
 	t.Parallel()
 	outcome := &Outcome{Issues: []Issue{
-		{"fatal", "exception", "Jane Doe", "1S00E00AA00"}, {"error", "Jane Doe 1S00E00AA00", "", ""}, {"warning", "", "", ""},
+		{"fatal", "exception", "Jane Doe", "1S00E00AA00"},
+		{"error", "Jane Doe 1S00E00AA00", "", ""},
+		{"warning", "", "", ""},
 		{"warning", "x", "", ""},
 	}}
 	if got, want := outcome.Codes(), "fatal/exception, error, warning, …"; got != want {

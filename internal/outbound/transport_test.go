@@ -157,8 +157,11 @@ func TestDISC6_eachTLSFaultHasItsOwnMessage(t *testing.T) {
 		{"fine, by an intermediate", serve(t, nil, issue(t, intermediate), intermediate), trust, ""},
 		{"old version", serve(t, func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
 			issue(t, root)), trust, CodeTLSVersion},
-		{"older than configured", serve(t, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, issue(t, root)),
-			config.TLS{CAFile: trust.CAFile, MinVersion: "1.3"}, CodeTLSVersion},
+		{
+			"older than configured", serve(t, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, issue(t, root)),
+			config.TLS{CAFile: trust.CAFile, MinVersion: "1.3"},
+			CodeTLSVersion,
+		},
 		{"expired", serve(t, nil, issue(t, root, expired)), trust, CodeTLSExpired},
 		{"not yet valid", serve(t, nil, issue(t, root, future)), trust, CodeTLSNotYetValid},
 		{"self-signed", serve(t, nil, issue(t, nil)), trust, CodeTLSSelfSigned},
