@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -152,6 +153,21 @@ func TestDISC5_discovery_that_fails_later_stops_nothing(t *testing.T) {
 
 func TestDISC5_a_token_endpoint_that_moved_is_found_again(t *testing.T) {
 	t.Parallel()
+	for name, gone := range map[string]func(*http.Request) (*http.Response, error){
+		"410": func(r *http.Request) (*http.Response, error) { return answer(r, 410, "", nil), nil },
+		"its name vanished": func(*http.Request) (*http.Response, error) {
+			return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "old.example", IsNotFound: true}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testMovedEndpoint(t, gone)
+		})
+	}
+}
+
+func testMovedEndpoint(t *testing.T, gone func(*http.Request) (*http.Response, error)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		endpoint := "https://old.example/token"
@@ -164,7 +180,7 @@ func TestDISC5_a_token_endpoint_that_moved_is_found_again(t *testing.T) {
 			case r.URL.String() == endpoint:
 				return answer(r, 200, `{"access_token":"t","expires_in":300}`, nil), nil
 			default:
-				return answer(r, 410, "", nil), nil
+				return gone(r)
 			}
 		})
 		source := newTestSource(t, newTestManager(t, ManagerOptions{}), Registration{
@@ -175,7 +191,11 @@ func TestDISC5_a_token_endpoint_that_moved_is_found_again(t *testing.T) {
 		mu.Lock()
 		endpoint = "https://new.example/token"
 		mu.Unlock()
+		start := time.Now()
 		mustToken(t, source)
+		if waited := time.Since(start); waited > 10*time.Second {
+			t.Errorf("waited %s for the new endpoint", waited)
+		}
 		if got := len(source.manager.Status()); got != 2 {
 			t.Errorf("token endpoints known: got %d, want the old and the new one", got)
 		}

@@ -24,7 +24,6 @@ type grant struct {
 	mu           sync.Mutex
 	registration *Registration
 	discovery    *Discovery
-	directory    *directory  // nil with a configured token_url
 	syntax       scopeSyntax // of derived scopes
 	accepted     *Key        // the key that the server accepted last, when
 	front        *Key        // this one was the first
@@ -50,24 +49,26 @@ type grant struct {
 }
 
 // adopt takes the credentials of a source that was made later.
-func (g *grant) adopt(registration *Registration, found *Discovery, directory *directory) {
+func (g *grant) adopt(registration *Registration, found *Discovery) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.registration == registration && g.discovery == found {
 		return
 	}
-	if g.registration != nil && g.registration != registration {
+	if g.registration != registration {
 		// The configuration changed: what was refused before may be right now.
 		g.failure, g.refusals, g.notBefore = nil, 0, time.Time{}
+		g.wakeKeeper()
 	}
-	if g.discovery == nil || g.discovery.scopeSyntax() != found.scopeSyntax() {
+	if g.discovery.scopeSyntax() != found.scopeSyntax() {
 		g.syntax = found.scopeSyntax()
 	}
-	g.registration, g.discovery, g.directory = registration, found, directory
+	g.registration, g.discovery = registration, found
 }
 
-// wait returns a live token, or the next one, or the reason why there is none.
-func (g *grant) wait(ctx context.Context) (Token, error) {
+// wait returns a live token, or the next one, or the reason why there is none. With untilMissing it does not wait longer than
+// until the token endpoint turns out to be missing, so that the caller can look for another.
+func (g *grant) wait(ctx context.Context, untilMissing bool) (Token, error) {
 	start := time.Now()
 	patience := time.NewTimer(g.manager.patience)
 	defer patience.Stop()
@@ -83,7 +84,7 @@ func (g *grant) wait(ctx context.Context) (Token, error) {
 			return g.token.clone(), nil
 		}
 		if g.failure != nil && now.Before(g.notBefore) &&
-			(!g.failure.Temporary || g.notBefore.After(start.Add(g.manager.patience))) {
+			(!g.failure.Temporary || (untilMissing && g.failure.rediscover) || g.notBefore.After(start.Add(g.manager.patience))) {
 			return Token{}, g.failure.in(g.notBefore.Sub(now))
 		}
 		if !g.startKeeper() {

@@ -177,17 +177,20 @@ func (m *Manager) grantOf(s *Source, found *Discovery) (*grant, error) {
 	g, ok := m.grants[key]
 	if !ok {
 		g = &grant{
-			manager:  m,
-			endpoint: found.TokenEndpoint,
-			host:     hostOf(found.TokenEndpoint),
-			skew:     skew,
-			changed:  make(chan struct{}),
-			wake:     make(chan struct{}, 1),
+			manager:      m,
+			endpoint:     found.TokenEndpoint,
+			host:         hostOf(found.TokenEndpoint),
+			skew:         skew,
+			registration: s.registration,
+			discovery:    found,
+			syntax:       found.scopeSyntax(),
+			changed:      make(chan struct{}),
+			wake:         make(chan struct{}, 1),
 		}
 		m.grants[key] = g
 	}
 	m.mu.Unlock()
-	g.adopt(s.registration, found, s.directory)
+	g.adopt(s.registration, found)
 	return g, nil
 }
 

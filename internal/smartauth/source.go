@@ -34,13 +34,13 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	token, err := g.wait(ctx)
+	token, err := g.wait(ctx, s.directory != nil)
 	var failure *Error
 	if errors.As(err, &failure) && failure.rediscover && s.directory != nil {
-		// The endpoint may have moved: look it up again, and try the new one if there is one.
-		moved, lookupErr := s.resolve(ctx, asked)
-		if lookupErr == nil && moved != g {
-			token, err = moved.wait(ctx)
+		// The endpoint may have moved: look it up again, and go on with what is found, which may be the same.
+		current, lookupErr := s.resolve(ctx, asked)
+		if lookupErr == nil && (current != g || failure.Temporary) {
+			token, err = current.wait(ctx, false)
 		}
 	}
 	if err != nil {
