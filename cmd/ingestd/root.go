@@ -59,8 +59,14 @@ func newRootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w\nRun '%s --help' for usage", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
+		newExportsCommand(),
+		newHealthcheckCommand(),
 		newKeysCommand(),
+		newMigrateCommand(),
 		newPayersimCommand(),
+		newRunCommand(),
+		newServeCommand(),
+		newStatusCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -71,6 +72,8 @@ type site struct {
 	db     *pgxpool.Pool
 	config string
 	jwks   []byte
+	// running are the processes that must not end by themselves.
+	running []*process
 }
 
 // payer is a simulated payer and how the configuration names it.
@@ -141,19 +144,37 @@ func (s *site) configure(global string, payers []payer, extra string) {
 type process struct {
 	cmd  *exec.Cmd
 	log  *syncBuffer
-	done chan error
+	done chan struct{} // closed when it has ended
+	err  error         // of its end, once done is closed
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *site) forget(p *process) {
+	s.running = slices.DeleteFunc(s.running, func(other *process) bool { return other == p })
 }
 
 // start starts ingestd; it is killed at the end of the test where it still runs, and its log is printed where the test failed.
 func (s *site) start(args ...string) *process {
 	s.t.Helper()
-	p := &process{log: &syncBuffer{}, done: make(chan error, 1)}
+	p := &process{log: &syncBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append(args, "--config", s.config)...)
 	p.cmd.Stderr, p.cmd.Stdout = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	go func() { p.done <- p.cmd.Wait() }()
+	go func() {
+		defer close(p.done)
+		p.err = p.cmd.Wait()
+	}()
+	s.running = append(s.running, p)
 	s.t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		select {
@@ -171,18 +192,28 @@ func (s *site) start(args ...string) *process {
 // stop sends SIGTERM and wants a clean end.
 func (s *site) stop(p *process) {
 	s.t.Helper()
+	s.forget(p)
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		s.t.Fatal(err)
 	}
 	select {
-	case err := <-p.done:
-		p.done <- nil
-		if err != nil {
-			s.t.Fatalf("SIGTERM: %v", err)
+	case <-p.done:
+		if p.err != nil {
+			s.t.Fatalf("SIGTERM: %v", p.err)
 		}
 	case <-time.After(patience):
 		s.t.Fatal("the process does not stop")
 	}
+}
+
+// kill ends the process as kill -9 does.
+func (s *site) kill(p *process) {
+	s.t.Helper()
+	s.forget(p)
+	if err := p.cmd.Process.Kill(); err != nil {
+		s.t.Fatal(err)
+	}
+	<-p.done
 }
 
 // run runs ingestd to its end and returns what it printed.
@@ -205,6 +236,11 @@ func (s *site) wait(what string, condition func() bool) {
 	s.t.Helper()
 	deadline := time.Now().Add(patience)
 	for !condition() {
+		for _, p := range s.running {
+			if p.ended() {
+				s.t.Fatalf("ingestd ended while the test waited for %s", what)
+			}
+		}
 		if time.Now().After(deadline) {
 			s.t.Fatalf("waited too long for %s; the exports:\n%s", what, s.dump())
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"regexp"
 	"strconv"
 	"time"
@@ -98,7 +99,7 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
 		applied = append(applied, m)
 	}
 
-	engine, err := rivermigrate.New(riverpgxv5.New(s.pool), &rivermigrate.Config{Schema: EngineSchema, Logger: s.logger})
+	engine, err := rivermigrate.New(riverpgxv5.New(s.pool), &rivermigrate.Config{Schema: EngineSchema, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return applied, fmt.Errorf("prepare the job engine's migrations: %w", err)
 	}
