@@ -100,9 +100,9 @@ func newKeysListCommand() *cobra.Command {
 			if configFile == "" {
 				return usageError{errors.New("--config is missing: the configuration whose keys are listed")}
 			}
-			c, err := config.Load(configFile)
+			c, err := loadConfig(configFile)
 			if err != nil {
-				return usageError{err}
+				return err
 			}
 			ring, err := keyRing(cmd.Context(), c.Keys)
 			if err != nil {
@@ -120,7 +120,7 @@ func keysFor(ctx context.Context, configFile string, files []string, kid string)
 	if configFile == "" {
 		return readKeyFiles(files, kid)
 	}
-	c, err := config.Load(configFile)
+	c, err := loadConfig(configFile)
 	if err != nil {
 		return nil, err
 	}

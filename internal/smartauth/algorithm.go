@@ -64,8 +64,8 @@ func chooseAlgorithm(name string, public crypto.PublicKey) (algorithm, error) {
 				return a, nil
 			}
 		}
-		return algorithm{}, fmt.Errorf("%s cannot sign client assertions: an RSA key, or an EC key on P-256, P-384 or P-521 is needed",
-			describePublic(public))
+		return algorithm{}, fmt.Errorf("%s cannot sign client assertions:"+
+			" an RSA key, or an EC key on P-256, P-384 or P-521 is needed", describePublic(public))
 	}
 	a, ok := algorithmByName(name)
 	if !ok {

@@ -89,7 +89,8 @@ func (d *diagnosis) host(ctx context.Context, target *url.URL) bool {
 	o := originOf(target)
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", o.host)
 	if err != nil {
-		d.add("dns", LevelFail, o.host+" cannot be resolved: "+dnsProblem(err), "Check the host in the URL, and this machine's resolver.")
+		d.add("dns", LevelFail, o.host+" cannot be resolved: "+dnsProblem(err),
+			"Check the host in the URL, and this machine's resolver.")
 		return false
 	}
 	d.add("dns", LevelOK, o.host+" resolves to "+joinAddresses(addresses), "")
@@ -111,7 +112,8 @@ func (d *diagnosis) handshake(ctx context.Context, check, address, name string, 
 	if err != nil {
 		problem, fix := explainTLS(err)
 		if problem == "" {
-			problem, fix = "no connection: "+connectProblem(err), "Check the port, firewalls, and whether the payer must admit this machine's address."
+			problem, fix = "no connection: "+connectProblem(err),
+				"Check the port, firewalls, and whether the payer must admit this machine's address."
 		}
 		d.add(check, LevelFail, address+": "+problem, fix)
 		return false
@@ -123,7 +125,8 @@ func (d *diagnosis) handshake(ctx context.Context, check, address, name string, 
 	}
 	state := secure.ConnectionState()
 	leaf := state.PeerCertificates[0]
-	detail := fmt.Sprintf("%s: %s, certificate valid until %s", address, tls.VersionName(state.Version), leaf.NotAfter.UTC().Format(time.DateOnly))
+	detail := fmt.Sprintf("%s: %s, certificate valid until %s",
+		address, tls.VersionName(state.Version), leaf.NotAfter.UTC().Format(time.DateOnly))
 	if time.Until(leaf.NotAfter) < certificateWarning {
 		d.add(check, LevelWarn, detail, "The owner of the server should renew the certificate soon.")
 		return true
@@ -145,7 +148,8 @@ func (d *diagnosis) discovery(ctx context.Context) *Discovery {
 		d.add("discovery", LevelOK, detail, "")
 	}
 	for _, warning := range found.Warnings {
-		d.add("discovery", LevelWarn, detail+"; "+warning, "Ask the payer, or set auth.method and keys[].algorithm to what it takes; the token check below tells whether it matters.")
+		d.add("discovery", LevelWarn, detail+"; "+warning,
+			"Ask the payer, or set auth.method and keys[].algorithm to what it takes; the token check tells whether it matters.")
 	}
 	if endpoint, err := url.Parse(found.TokenEndpoint); err == nil && originOf(endpoint) != d.source.home {
 		d.host(ctx, endpoint)
@@ -215,8 +219,10 @@ func (d *diagnosis) jwks(ctx context.Context) {
 		d.add("jwks", LevelFail, target.Hostname()+" cannot be resolved: "+dnsProblem(err), fix)
 		return
 	}
-	if private := slices.IndexFunc(addresses, func(a netip.Addr) bool { return !isPublic(a) }); private >= 0 && !d.options.AllowPrivate {
-		d.add("jwks", LevelFail, target.Hostname()+" resolves to "+addresses[private].Unmap().String()+", which payers cannot reach", fix)
+	private := slices.IndexFunc(addresses, func(a netip.Addr) bool { return !isPublic(a) })
+	if private >= 0 && !d.options.AllowPrivate {
+		address := addresses[private].Unmap().String()
+		d.add("jwks", LevelFail, target.Hostname()+" resolves to "+address+", which payers cannot reach", fix)
 		return
 	}
 	o := originOf(target)
@@ -272,7 +278,8 @@ func (d *diagnosis) compareJWKS(body []byte) {
 		return
 	}
 	if slices.ContainsFunc(published, func(key PublicKey) bool { return key.Private }) {
-		d.add("jwks", LevelFail, "the set gives a PRIVATE key away", "Replace the key at once, and serve what 'ingestd keys jwks' prints.")
+		d.add("jwks", LevelFail, "the set gives a PRIVATE key away",
+			"Replace the key at once, and serve what 'ingestd keys jwks' prints.")
 		return
 	}
 	registration := d.source.registration
@@ -291,11 +298,14 @@ func (d *diagnosis) compareJWKS(body []byte) {
 		}
 		switch {
 		case len(same) == 0:
-			d.add("jwks", level, fmt.Sprintf("the set has no key %q", kid), "Publish the key there, and wait until payers have fetched the set again, before it signs.")
+			d.add("jwks", level, fmt.Sprintf("the set has no key %q", kid),
+				"Publish the key there, and wait until payers have fetched the set again, before it signs.")
 		case len(same) > 1:
-			d.add("jwks", LevelFail, fmt.Sprintf("the set has %d keys %q: servers must refuse them", len(same), kid), "Give each key its own kid.")
+			d.add("jwks", LevelFail, fmt.Sprintf("the set has %d keys %q: servers must refuse them", len(same), kid),
+				"Give each key its own kid.")
 		case same[0].Thumbprint != key.Thumbprint():
-			d.add("jwks", level, fmt.Sprintf("the key %q of the set is not the one that signs", kid), "Publish the current public key, or sign with the one published.")
+			d.add("jwks", level, fmt.Sprintf("the key %q of the set is not the one that signs", kid),
+				"Publish the current public key, or sign with the one published.")
 		default:
 			d.add("jwks", LevelOK, fmt.Sprintf("the set has the key %q that signs", kid), "")
 		}

@@ -2,6 +2,7 @@ package smartauth
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -53,7 +54,7 @@ func (d *directory) lookup(ctx context.Context, after time.Time) (*Discovery, er
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, fmt.Errorf("wait for the discovery of the token endpoint: %w", context.Cause(ctx))
 		case <-d.manager.ctx.Done():
 			return nil, ErrClosed
 		}

@@ -75,8 +75,11 @@ func (c discoveryClient) discover(ctx context.Context, payer string) (*Discovery
 	if capabilityErr == nil {
 		return found, nil
 	}
-	e := &Error{Code: CodeDiscovery, Hint: hintFor(CodeDiscovery), Payer: payer, Host: c.base.Host,
-		cause: fmt.Errorf("no token endpoint: token_url is not set; smart-configuration: %w; CapabilityStatement: %w", wellKnownErr, capabilityErr)}
+	e := &Error{
+		Code: CodeDiscovery, Hint: hintFor(CodeDiscovery), Payer: payer, Host: c.base.Host,
+		cause: fmt.Errorf("no token endpoint: token_url is not set; smart-configuration: %w; CapabilityStatement: %w",
+			wellKnownErr, capabilityErr),
+	}
 	for _, err := range []error{wellKnownErr, capabilityErr} {
 		var unread *unreadError
 		if errors.As(err, &unread) {

@@ -40,7 +40,7 @@ type payer struct {
 	server *httptest.Server
 }
 
-func newPayer(t testing.TB, keys ...*Key) *payer {
+func newPayer(t *testing.T, keys ...*Key) *payer {
 	t.Helper()
 	p := &payer{jtis: make(map[string]bool), revoked: make(map[string]bool), life: 300, clientID: "ingestd-test"}
 	p.publish(t, keys...)
@@ -53,7 +53,7 @@ func newPayer(t testing.TB, keys ...*Key) *payer {
 }
 
 // publish registers the keys as a payer does: from the JWK Set that we print.
-func (p *payer) publish(t testing.TB, keys ...*Key) {
+func (p *payer) publish(t *testing.T, keys ...*Key) {
 	t.Helper()
 	data, err := NewJWKS(keys...)
 	if err != nil {
@@ -170,7 +170,7 @@ func (p *payer) issue(w http.ResponseWriter, granted any) {
 // verify checks an assertion as a strict server does; the answer is what is wrong with it.
 func (p *payer) verify(compact string) string {
 	algorithms := []jose.SignatureAlgorithm{jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512}
-	signature, err := jose.ParseSigned(compact, algorithms)
+	signature, err := jose.ParseSignedCompact(compact, algorithms)
 	if err != nil {
 		return "not a JWS: " + err.Error()
 	}
@@ -249,14 +249,14 @@ var testRSAKey = sync.OnceValue(func() *Key {
 	return key
 })
 
-func newTestManager(t testing.TB, options ManagerOptions) *Manager {
+func newTestManager(t *testing.T, options ManagerOptions) *Manager {
 	t.Helper()
 	m := NewManager(options)
 	t.Cleanup(m.Close)
 	return m
 }
 
-func newTestSource(t testing.TB, m *Manager, registration Registration) *Source {
+func newTestSource(t *testing.T, m *Manager, registration Registration) *Source {
 	t.Helper()
 	s, err := m.Source(registration)
 	if err != nil {
@@ -265,7 +265,7 @@ func newTestSource(t testing.TB, m *Manager, registration Registration) *Source 
 	return s
 }
 
-func mustToken(t testing.TB, s *Source) Token {
+func mustToken(t *testing.T, s *Source) Token {
 	t.Helper()
 	token, err := s.Token(t.Context())
 	if err != nil {

@@ -112,11 +112,14 @@ var hints = map[string]string{
 	CodeTimeout:              "The server did not answer in time; ingestd goes on trying.",
 	CodeServerError:          "The payer's authorization server fails; ingestd goes on trying. Tell the payer if it lasts.",
 	CodeRateLimited:          "The authorization server limits requests; ingestd waits as long as it asks.",
-	CodeRedirected:           "The token endpoint redirects, and an assertion is meant for one address only: set token_url to where it redirects, if that is right.",
-	CodeEndpointMissing:      "There is no token endpoint at this address: check token_url, or fhir_url if it was discovered.",
-	CodeBadResponse:          "The answer is not a token response: check that token_url is the token endpoint, and no login page or proxy answers.",
-	CodeRejected:             "The server refused without an OAuth error: check client_id, key and audience, and ask the payer for its log.",
-	CodeClockSkew:            "The clocks of this machine and the server differ too much for an assertion to be valid: check NTP here.",
+	CodeRedirected: "The token endpoint redirects, and an assertion is meant for one address only: if the" +
+		" new one is right, set token_url to it.",
+	CodeEndpointMissing: "There is no token endpoint at this address: check token_url, or fhir_url if it was discovered.",
+	CodeBadResponse: "The answer is not a token response: check that token_url is the token endpoint, and no" +
+		" login page or proxy answers.",
+	CodeRejected: "The server refused without an OAuth error: check client_id, key and audience, and ask the" +
+		" payer for its log.",
+	CodeClockSkew: "The clocks of this machine and the server differ too much for an assertion to be valid: check NTP here.",
 	CodeDiscovery: "Set auth.token_url, or ask the payer for a token endpoint: neither .well-known/smart-configuration nor the" +
 		" CapabilityStatement named one.",
 	CodeCredential: "Check the client_secret reference, or that the key can sign (permissions of its KMS).",

@@ -2,6 +2,7 @@ package smartauth
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -108,7 +109,7 @@ func (g *grant) waitForChange(ctx context.Context, patience <-chan time.Time) er
 	case <-patience:
 		expired = true
 	case <-ctx.Done():
-		err = context.Cause(ctx)
+		err = fmt.Errorf("wait for an access token: %w", context.Cause(ctx))
 	case <-g.manager.ctx.Done():
 		err = ErrClosed
 	}

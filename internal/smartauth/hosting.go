@@ -123,7 +123,9 @@ func (s JWKSServer) Run(ctx context.Context, listener net.Listener) error {
 	})
 	err := server.Serve(listener)
 	if !release() {
-		<-stopped
+		if err := <-stopped; err != nil {
+			_ = server.Close() // a caller that holds its connection longer than the grace
+		}
 	}
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil

@@ -80,7 +80,7 @@ func TestKEY4_the_listener_serves_the_key_set_and_nothing_else(t *testing.T) {
 	keys = []*Key{testKey(), testRSAKey()}
 	again := ask(http.MethodGet, JWKSPath, http.Header{"If-None-Match": {tag}})
 	_ = again.Body.Close()
-	if again.StatusCode != 200 || again.Header.Get("ETag") == tag {
+	if again.StatusCode != http.StatusOK || again.Header.Get("ETag") == tag {
 		t.Errorf("after a rotation: got %d with the tag %s", again.StatusCode, again.Header.Get("ETag"))
 	}
 }
@@ -156,7 +156,7 @@ func TestJWKSServer_serves_over_TLS_and_takes_a_renewed_certificate(t *testing.T
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	if response.StatusCode != 200 {
+	if response.StatusCode != http.StatusOK {
 		t.Errorf("got %d, want 200", response.StatusCode)
 	}
 	old := &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true} //nolint:gosec // what must fail

@@ -238,7 +238,8 @@ func (j anyJWK) publicEC(curve elliptic.Curve) (*ecdsa.PublicKey, error) {
 			return nil, err
 		}
 		if len(octets) != size {
-			return nil, fmt.Errorf("the JWK's %s has %d octets: %s has %d (RFC 7518 section 6.2.1)", member.name, len(octets), j.Crv, size)
+			return nil, fmt.Errorf("the JWK's %s has %d octets: %s has %d (RFC 7518 section 6.2.1)",
+				member.name, len(octets), j.Crv, size)
 		}
 		point = append(point, octets...)
 	}

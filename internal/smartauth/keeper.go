@@ -116,7 +116,7 @@ func (g *grant) fetch(ctx context.Context, why reason) {
 	defer g.mu.Unlock()
 	logger := g.manager.logger.With(slog.String("payer", r.registration.Payer), slog.String("token_host", g.host))
 	if failure != nil {
-		g.failed(logger, failure)
+		g.failed(ctx, logger, failure)
 	} else {
 		g.succeeded(logger, &r, token)
 	}
@@ -153,7 +153,7 @@ func (g *grant) succeeded(logger *slog.Logger, r *round, token Token) {
 	}
 }
 
-func (g *grant) failed(logger *slog.Logger, failure *Error) {
+func (g *grant) failed(ctx context.Context, logger *slog.Logger, failure *Error) {
 	var pause time.Duration
 	g.timeouts++
 	if failure.Code != CodeTimeout {
@@ -177,7 +177,7 @@ func (g *grant) failed(logger *slog.Logger, failure *Error) {
 	if !failure.Temporary {
 		level = slog.LevelError
 	}
-	logger.Log(context.Background(), level, "cannot get an access token", slog.Any("error", failure), slog.String("hint", failure.Hint),
+	logger.Log(ctx, level, "cannot get an access token", slog.Any("error", failure), slog.String("hint", failure.Hint),
 		slog.Bool("live_token", g.token.live(time.Now())), slog.Duration("next_attempt_in", pause.Round(time.Millisecond)))
 }
 

@@ -59,8 +59,10 @@ func NewKey(id, algorithmName string, signer crypto.Signer) (*Key, error) {
 
 // checkKid refuses ids that cannot stand in a line of text: they also stand in key files and logs.
 func checkKid(id string) error {
-	if len(id) > maxKidBytes || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }) {
-		return fmt.Errorf("the kid %q cannot be used: at most %d bytes, without spaces and control characters", truncate(id, 40), maxKidBytes)
+	unfit := func(r rune) bool { return r <= ' ' || r == 0x7f || r == utf8.RuneError }
+	if len(id) > maxKidBytes || strings.ContainsFunc(id, unfit) {
+		return fmt.Errorf("the kid %q cannot be used: at most %d bytes, without spaces and control characters",
+			truncate(id, 40), maxKidBytes)
 	}
 	return nil
 }
@@ -221,8 +223,8 @@ func (k *Key) Thumbprint() string {
 	return digest
 }
 
-// MarshalPEM writes the private key as PKCS#8 PEM, with the kid (and an alg that is not the default) in lines above the block, where
-// ParseKey finds them and other readers skip them. A key that cannot leave its KMS is an error.
+// MarshalPEM writes the private key as PKCS#8 PEM, with the kid (and an alg that is not the default) in lines above the
+// block, where ParseKey finds them and other readers skip them. A key that cannot leave its KMS is an error.
 func (k *Key) MarshalPEM() ([]byte, error) {
 	switch k.signer.(type) {
 	case *rsa.PrivateKey, *ecdsa.PrivateKey:

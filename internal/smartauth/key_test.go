@@ -94,11 +94,11 @@ func TestParseKey_reads_every_form(t *testing.T) {
 			}
 			if want := test.kid; want == "" {
 				reference := jose.JSONWebKey{Key: test.want.Public()}
-				print, err := reference.Thumbprint(crypto.SHA256)
+				digest, err := reference.Thumbprint(crypto.SHA256)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if want = base64.RawURLEncoding.EncodeToString(print); key.ID() != want {
+				if want = base64.RawURLEncoding.EncodeToString(digest); key.ID() != want {
 					t.Errorf("kid: got %q, want the RFC 7638 thumbprint %q", key.ID(), want)
 				}
 			} else if key.ID() != want {

@@ -81,9 +81,9 @@ func TestManager_refreshes_once_for_a_storm_of_401s(t *testing.T) {
 				close(release)
 			}
 			<-release
-			return &http.Response{StatusCode: 401, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+			return &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 		}
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 	})
 	client := http.Client{Transport: source.Transport(wire, TransportOptions{})}
 	var group sync.WaitGroup
@@ -95,7 +95,7 @@ func TestManager_refreshes_once_for_a_storm_of_401s(t *testing.T) {
 				return
 			}
 			_ = response.Body.Close()
-			if response.StatusCode != 200 {
+			if response.StatusCode != http.StatusOK {
 				t.Errorf("status: got %d, want 200", response.StatusCode)
 			}
 		})
@@ -120,7 +120,7 @@ func TestUSE3_a_revoked_token_is_replaced_and_the_request_replayed_with_its_body
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, _ := io.ReadAll(response.Body)
-	if response.StatusCode != 200 || string(body) != "parameters" {
+	if response.StatusCode != http.StatusOK || string(body) != "parameters" {
 		t.Errorf("got %d %q, want 200 and the body that was sent", response.StatusCode, body)
 	}
 }
@@ -143,7 +143,7 @@ func TestUSE3_a_401_with_a_fresh_token_surfaces_after_one_replay(t *testing.T) {
 		}
 		body, _ := io.ReadAll(response.Body)
 		_ = response.Body.Close()
-		if response.StatusCode != 401 || string(body) != "not your job" {
+		if response.StatusCode != http.StatusUnauthorized || string(body) != "not your job" {
 			t.Fatalf("request %d: got %d %q, want the server's own refusal", i, response.StatusCode, body)
 		}
 		if !Refused(response) {

@@ -24,7 +24,8 @@ func newMetrics(manager *Manager, registerer prometheus.Registerer) *metrics {
 		return nil
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "ingestd", Subsystem: "token", Name: name, Help: help}, labels)
+		options := prometheus.CounterOpts{Namespace: "ingestd", Subsystem: "token", Name: name, Help: help}
+		return prometheus.NewCounterVec(options, labels)
 	}
 	gauge := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName("ingestd", "token", name), help, []string{"payer", "token_host"}, nil)

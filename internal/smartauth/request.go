@@ -57,8 +57,10 @@ func (r tokenRequest) send(ctx context.Context) (outcome, *Error) {
 	received := time.Now()
 	result.offset, result.skewChanged = r.skew.observe(response.Header, result.sent, received)
 	if errors.Is(err, errTooLong) {
-		return result, r.describe(&Error{Code: CodeBadResponse, Status: response.StatusCode, Temporary: response.StatusCode >= 500,
-			Description: "the answer is longer than 1 MiB", Hint: hintFor(CodeBadResponse)})
+		return result, r.describe(&Error{
+			Code: CodeBadResponse, Status: response.StatusCode, Temporary: response.StatusCode >= 500,
+			Description: "the answer is longer than 1 MiB", Hint: hintFor(CodeBadResponse),
+		})
 	}
 	if err != nil && (response.StatusCode < 300 || len(body) == 0) {
 		return result, r.failure(ctx, err)
@@ -73,8 +75,10 @@ func (r tokenRequest) send(ctx context.Context) (outcome, *Error) {
 	}
 	result.response, err = parseTokenResponse(body)
 	if err != nil {
-		return result, r.describe(&Error{Code: CodeBadResponse, Status: response.StatusCode, Temporary: true,
-			Description: err.Error(), Hint: hintFor(CodeBadResponse)})
+		return result, r.describe(&Error{
+			Code: CodeBadResponse, Status: response.StatusCode, Temporary: true,
+			Description: err.Error(), Hint: hintFor(CodeBadResponse),
+		})
 	}
 	return result, nil
 }

@@ -50,7 +50,8 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 		if failure == nil {
 			if r.keyIndex != startKey {
 				r.logger().Warn("the server refused one signing key and accepted another: finish or undo the rotation",
-					slog.String("refused_kid", r.registration.kidOf(r.keys, startKey)), slog.String("accepted_kid", r.registration.kidOf(r.keys, r.keyIndex)))
+					slog.String("refused_kid", r.registration.kidOf(r.keys, startKey)),
+					slog.String("accepted_kid", r.registration.kidOf(r.keys, r.keyIndex)))
 			}
 			return r.token(result, scopes), nil
 		}
@@ -95,8 +96,10 @@ func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) 
 		request.key, request.kid = key, r.registration.kidOf(r.keys, r.keyIndex)
 		request.algorithm = algorithmFor(key, r.discovery.Algorithms)
 	} else if r.registration.Method == MethodPrivateKeyJWT {
-		return outcome{}, &Error{Code: CodeCredential, Hint: hintFor(CodeCredential), Payer: r.registration.Payer, Host: r.grant.host,
-			Description: "there is no active key"}
+		return outcome{}, &Error{
+			Code: CodeCredential, Hint: hintFor(CodeCredential), Payer: r.registration.Payer, Host: r.grant.host,
+			Description: "there is no active key",
+		}
 	}
 	result, failure := request.send(ctx)
 	r.grant.manager.metrics.requested(r.registration.Payer, failure)

@@ -33,12 +33,14 @@ func explainTLS(err error) (problem, fix string) {
 	if errors.As(err, &unknown) {
 		switch {
 		case len(chain) > 0 && selfSigned(chain[0]):
-			return "the certificate is self-signed", "The server needs a certificate of a public authority; for one of your own, set tls.ca_file."
+			return "the certificate is self-signed",
+				"The server needs a certificate of a public authority; for one of your own, set tls.ca_file."
 		case len(chain) == 1:
 			return "the certificate's issuer is unknown, and the server sent no intermediate certificate",
 				"The server must send its whole chain; for a private authority, set tls.ca_file."
 		default:
-			return "the certificate's authority is unknown", "For a private authority, set tls.ca_file; else this machine's root certificates may be missing or old."
+			return "the certificate's authority is unknown",
+				"For a private authority, set tls.ca_file; else this machine's root certificates may be missing or old."
 		}
 	}
 	if errors.As(err, &invalid) || verification != nil {
@@ -52,9 +54,12 @@ func explainTLS(err error) (problem, fix string) {
 	if errors.As(err, &alert) || strings.Contains(err.Error(), "tls: ") {
 		switch text := err.Error(); {
 		case strings.Contains(text, "protocol version"):
-			return "the server speaks no TLS version that is allowed (1.2 or newer)", "The server has to offer TLS 1.2; older versions are not secure."
-		case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"), strings.Contains(text, "unknown certificate"):
-			return "the server does not accept this client's certificate", "Set tls.client_certificate and tls.client_key to what the payer has registered."
+			return "the server speaks no TLS version that is allowed (1.2 or newer)",
+				"The server has to offer TLS 1.2; older versions are not secure."
+		case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"),
+			strings.Contains(text, "unknown certificate"):
+			return "the server does not accept this client's certificate",
+				"Set tls.client_certificate and tls.client_key to what the payer has registered."
 		default:
 			return "the TLS handshake failed", "Ask the payer which versions, ciphers and client certificates its server takes."
 		}

@@ -63,7 +63,7 @@ func (t *transport) replay(request *http.Request, response *http.Response, token
 	grant := t.source.current()
 	t.source.manager.metrics.refused(t.source.registration.Payer, response.StatusCode)
 	if grant == nil || !grant.refused(token) {
-		return t.surface(response, token), nil
+		return t.surface(request.Context(), response, token), nil
 	}
 	out := request.Clone(request.Context())
 	switch {
@@ -98,15 +98,17 @@ func (t *transport) replay(request *http.Request, response *http.Response, token
 		return replayed, nil
 	}
 	grant.refusedAgain(next)
-	return t.surface(replayed, next), nil
+	return t.surface(request.Context(), replayed, next), nil
 }
 
 // surface gives a refusal that a new token did not mend back to the caller, marked as such.
-func (t *transport) surface(response *http.Response, token Token) *http.Response {
-	t.source.manager.logger.Warn("the payer refuses a fresh access token: not expiry, but the client, its rights or the resource",
+func (t *transport) surface(ctx context.Context, response *http.Response, token Token) *http.Response {
+	t.source.manager.logger.WarnContext(ctx,
+		"the payer refuses a fresh access token: not expiry, but the client, its rights or the resource",
 		slog.String("payer", t.source.registration.Payer), slog.Int("status", response.StatusCode),
 		slog.Duration("token_age", time.Since(token.Obtained).Round(time.Millisecond)))
 	if response.Request != nil {
+		//nolint:contextcheck // the mark goes into the context that the response came with
 		response.Request = response.Request.WithContext(context.WithValue(response.Request.Context(), refusedKey{}, true))
 	}
 	return response

@@ -158,7 +158,7 @@ func TestUSE7_a_body_that_outlives_the_token_is_read_to_its_end(t *testing.T) {
 				}
 				_ = writer.Close()
 			}()
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: reader, Request: r}, nil
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: reader, Request: r}, nil
 		}), TransportOptions{})
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://fhir.example/r4/file", http.NoBody)
 		if err != nil {
