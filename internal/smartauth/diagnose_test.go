@@ -321,3 +321,22 @@ func FuzzParseJWKS(f *testing.F) {
 		}
 	})
 }
+
+func TestDiagnose_says_when_nothing_listens(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	source := newTestSource(t, newTestManager(t, ManagerOptions{}), Registration{
+		Payer: "gone", FHIRURL: "https://" + address + "/fhir", Method: MethodNone,
+	})
+	list := source.Diagnose(t.Context(), DiagnoseOptions{})
+	if got := findings(t, list); got != "dns:ok tls:fail" || !strings.Contains(list[1].Detail, "refused") {
+		t.Errorf("got %s: %+v", got, list)
+	}
+}

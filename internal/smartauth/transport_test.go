@@ -328,3 +328,40 @@ func TestManager_frees_callers_of_a_dead_token_endpoint(t *testing.T) {
 		}
 	})
 }
+
+// closingBody tells whether a request's body was closed.
+type closingBody struct {
+	io.Reader
+	closed *bool
+}
+
+func (b closingBody) Close() error {
+	*b.closed = true
+	return nil
+}
+
+func TestTransport_closes_the_body_of_a_request_that_it_has_no_token_for(t *testing.T) {
+	t.Parallel()
+	source := newTestSource(t, newTestManager(t, ManagerOptions{}), Registration{
+		Payer: "acme", FHIRURL: "https://fhir.example", TokenURL: "https://auth.example/token", ClientID: "c", Keys: []*Key{testKey()},
+		Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			return answer(r, http.StatusUnauthorized, `{"error":"invalid_client"}`, nil), nil
+		}),
+	})
+	wire := source.Transport(roundTripper(func(*http.Request) (*http.Response, error) {
+		t.Error("the request was sent without a token")
+		return nil, errors.New("sent")
+	}), TransportOptions{})
+	closed := false
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://fhir.example/$export", closingBody{strings.NewReader("x"), &closed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := wire.RoundTrip(request)
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	if failure := asError(t, err); failure.Code != "invalid_client" || !closed {
+		t.Errorf("got %v, body closed: %t; want invalid_client and a closed body", failure, closed)
+	}
+}
