@@ -1,0 +1,62 @@
+# ingestd. 'make' lists the targets.
+
+GO      ?= go
+BUILD   := build
+TOOLS   := $(BUILD)/tools
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build build/ingestd
+	@mkdir -p $(BUILD)
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ingestd ./cmd/ingestd
+
+.PHONY: test
+test: postgres ## Run all tests, with the race detector
+	$(GO) test -race -timeout 20m ./...
+
+.PHONY: demo
+demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
+	$(BUILD)/ingestd demo $(if $(KEEP),--keep)
+
+.PHONY: check
+check: fmt-check lint vuln test ## Everything that must pass before a change lands
+
+.PHONY: fmt
+fmt: $(TOOLS)/golangci-lint ## Format the code
+	$(TOOLS)/golangci-lint fmt
+
+.PHONY: fmt-check
+fmt-check: $(TOOLS)/golangci-lint
+	$(TOOLS)/golangci-lint fmt --diff
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint ## Lint the code
+	$(TOOLS)/golangci-lint run
+
+.PHONY: vuln
+vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called
+	@scripts/vuln $(TOOLS)/govulncheck
+
+.PHONY: postgres
+postgres: # install Postgres' server where it is missing and this is root on Debian
+	@scripts/postgres
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BUILD)
+
+# The tools have a module of their own, so that their dependencies are not the product's.
+$(TOOLS)/golangci-lint: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TOOLS)/govulncheck: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && $(GO) build -o ../$@ golang.org/x/vuln/cmd/govulncheck
