@@ -3,66 +3,66 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"slices"
-	"strconv"
-	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// maxDepth bounds the nesting of a file, and with it what aliases can expand to.
-const maxDepth = 20
+// maxExpanded bounds how many nodes are read by way of aliases, so that a small file cannot stand for a large one.
+const maxExpanded = 100_000
 
-// maxNodes bounds how many nodes are read, so that aliases of aliases do not fill the memory.
-const maxNodes = 100_000
+// maxMerges bounds how deeply merge keys (<<) may be nested, and with it a mapping that merges itself.
+const maxMerges = 10
+
+// source is what is remembered of a file while it is read: where its keys stand, and which of them could not be read.
+type source struct {
+	file  string
+	lines map[string]int
+	bad   map[string]bool
+}
+
+func newSource(file string) *source {
+	return &source{file: file, lines: make(map[string]int), bad: make(map[string]bool)}
+}
 
 // decoder fills a value from YAML nodes, strictly: every key must be known, every type fit. It collects all problems
 // rather than stopping at the first.
 type decoder struct {
-	file     string
+	*source
+	// dir is where relative file names start from; empty leaves them as they are.
+	dir      string
 	problems []Problem
-	nodes    int
-	// lines are where keys stand, by their path, for problems that are found later.
-	lines map[string]int
+	// aliases is how many aliases lead to the node that is being read; expanded counts the nodes read so.
+	aliases, expanded int
+	overflown         bool
 }
 
-func (d *decoder) problem(node *yaml.Node, path, format string, args ...any) {
-	line := 0
-	if node != nil {
-		line = node.Line
-	}
+// problem reports what is wrong with the value of a key whose line is known.
+func (d *decoder) problem(path, format string, args ...any) {
+	d.bad[path] = true
+	d.problemOn(d.lines[path], path, format, args...)
+}
+
+// problemOn reports what is wrong on a line, where that is not the value of a key.
+func (d *decoder) problemOn(line int, path, format string, args ...any) {
 	d.problems = append(d.problems, Problem{File: d.file, Line: line, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
-var (
-	durationType = reflect.TypeFor[time.Duration]()
-	sizeType     = reflect.TypeFor[Size]()
-	secretType   = reflect.TypeFor[Secret]()
-)
-
 // decode fills target from node. Keys that the node does not have keep the value that target has: so defaults are laid
-// under what is written.
-func (d *decoder) decode(node *yaml.Node, target reflect.Value, path string, depth int) {
-	d.nodes++
-	if depth > maxDepth || d.nodes > maxNodes {
-		if d.nodes <= maxNodes+1 {
-			d.problem(node, path, "nested too deeply, or too many aliases")
-		}
-		d.nodes = maxNodes + 1
+// under what is written. The types of the configuration do not nest in themselves, which bounds the recursion.
+func (d *decoder) decode(node *yaml.Node, target reflect.Value, path string) {
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+		d.aliases++
+		defer func() { d.aliases-- }()
+	}
+	if d.aliases > 0 && !d.expand(1, d.lines[path], path) {
 		return
 	}
-	for node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	if path != "" {
-		d.lines[path] = node.Line
-	}
-	switch target.Kind() {
+	switch target.Kind() { //nolint:exhaustive // the kinds that the configuration has
 	case reflect.Struct:
-		d.decodeStruct(node, target, path, depth)
+		d.decodeStruct(node, target, path)
 	case reflect.Slice:
-		d.decodeSlice(node, target, path, depth)
+		d.decodeSlice(node, target, path)
 	case reflect.Map:
 		d.decodeMap(node, target, path)
 	default:
@@ -70,171 +70,209 @@ func (d *decoder) decode(node *yaml.Node, target reflect.Value, path string, dep
 	}
 }
 
-func (d *decoder) decodeStruct(node *yaml.Node, target reflect.Value, path string, depth int) {
+// expand counts nodes that are read by way of an alias or a merge key. It reports false, and a problem the first time,
+// when they are too many.
+func (d *decoder) expand(nodes, line int, path string) bool {
+	if d.expanded += nodes; d.expanded <= maxExpanded {
+		return true
+	}
+	if !d.overflown {
+		d.overflown = true
+		d.bad[""] = true
+		d.problemOn(line, path, "aliases and merge keys are nested too deeply here, or stand for too much")
+	}
+	return false
+}
+
+func (d *decoder) decodeStruct(node *yaml.Node, target reflect.Value, path string) {
 	if isNull(node) {
+		return // a heading whose keys are all commented out
+	}
+	fields := fieldsOf(target.Type())
+	if short, ok := shortField(target.Type()); ok && node.Kind == yaml.ScalarNode {
+		full := join(path, short.key)
+		d.lines[full] = d.lines[path]
+		d.decode(node, target.Field(short.index), full)
 		return
 	}
 	if node.Kind != yaml.MappingNode {
-		d.problem(node, path, "expected a mapping of keys, got %s", describe(node))
+		d.problem(path, "expected a mapping of keys, got %s", kind(node))
 		return
 	}
-	fields := fieldsOf(target.Type())
-	seen := make(map[string]int)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		name := key.Value
-		full := join(path, name)
-		if first, twice := seen[name]; twice {
-			d.problem(key, full, "stands here for the second time, first on line %d", first)
-			continue
-		}
-		seen[name] = key.Line
-		index, ok := fields[name]
+	for _, pair := range d.pairs(node, path) {
+		full := join(path, pair.name)
+		field, ok := fields[pair.name]
 		if !ok {
-			d.problem(key, full, "unknown key%s", suggest(name, fields))
+			d.problemOn(pair.line, full, "unknown key: %s", suggest(pair.name, keyNames(target.Type())))
 			continue
 		}
-		d.decode(value, target.Field(index), full, depth+1)
+		d.lines[full] = pair.line
+		d.decode(pair.value, target.Field(field.index), full)
+		if field.file {
+			value := target.Field(field.index)
+			value.SetString(inDir(d.dir, value.String()))
+		}
 	}
 }
 
-func (d *decoder) decodeSlice(node *yaml.Node, target reflect.Value, path string, depth int) {
+// pair is a key of a mapping with its value.
+type pair struct {
+	name  string
+	line  int
+	value *yaml.Node
+}
+
+// pairs lists what a mapping holds, with what it merges (<<) behind its own keys, which win. A key that stands twice is
+// reported.
+func (d *decoder) pairs(mapping *yaml.Node, path string) []pair {
+	var list []pair
+	seen := make(map[string]int, len(mapping.Content)/2)
+	d.collect(mapping, path, 0, func(p pair, merged bool) {
+		first, twice := seen[p.name]
+		switch {
+		case !twice:
+			seen[p.name] = p.line
+			list = append(list, p)
+		case !merged:
+			d.problemOn(p.line, join(path, p.name), "stands here for the second time, first on line %d", first)
+		}
+	})
+	return list
+}
+
+func (d *decoder) collect(mapping *yaml.Node, path string, depth int, add func(p pair, merged bool)) {
+	var merges []*yaml.Node
+	for i := 0; i+1 < len(mapping.Content); i += 2 {
+		key, value := mapping.Content[i], mapping.Content[i+1]
+		line := key.Line
+		if key.Kind == yaml.AliasNode {
+			key = key.Alias
+		}
+		switch {
+		case key.Kind != yaml.ScalarNode:
+			d.problemOn(line, path, "expected a name as key, got %s", kind(key))
+		case key.ShortTag() == "!!merge":
+			merges = append(merges, value)
+		default:
+			add(pair{key.Value, line, value}, depth > 0)
+		}
+	}
+	for _, merge := range merges {
+		d.merge(merge, path, depth+1, add)
+	}
+}
+
+// merge adds the keys of a mapping that is merged into another, or of each of a list of them; the earlier ones win.
+func (d *decoder) merge(node *yaml.Node, path string, depth int, add func(p pair, merged bool)) {
+	line := node.Line
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if depth > maxMerges {
+		d.expanded = maxExpanded
+	}
+	if !d.expand(1+len(node.Content), line, path) {
+		return
+	}
+	switch node.Kind { //nolint:exhaustive // all others are wrong here
+	case yaml.MappingNode:
+		d.collect(node, path, depth, add)
+	case yaml.SequenceNode:
+		for _, element := range node.Content {
+			d.merge(element, path, depth+1, add)
+		}
+	default:
+		d.problemOn(line, join(path, "<<"), "expected a mapping to merge, or a list of them, got %s", kind(node))
+	}
+}
+
+// decodeSlice reads a list. It replaces the one that stands there: a payer's list is not added to the defaults'.
+func (d *decoder) decodeSlice(node *yaml.Node, target reflect.Value, path string) {
 	if isNull(node) {
 		target.SetZero()
 		return
 	}
 	if node.Kind != yaml.SequenceNode {
-		d.problem(node, path, "expected a list, got %s", describe(node))
+		d.problem(path, "expected a list, got %s", kind(node))
 		return
 	}
 	list := reflect.MakeSlice(target.Type(), len(node.Content), len(node.Content))
 	for i, element := range node.Content {
-		d.decode(element, list.Index(i), fmt.Sprintf("%s[%d]", path, i), depth+1)
+		full := fmt.Sprintf("%s[%d]", path, i)
+		d.lines[full] = element.Line
+		d.decode(element, list.Index(i), full)
 	}
 	target.Set(list)
 }
 
-// decodeMap reads a mapping of names to strings; its keys are free.
+// decodeMap reads a mapping of free names to strings, over those that stand there.
 func (d *decoder) decodeMap(node *yaml.Node, target reflect.Value, path string) {
 	if isNull(node) {
 		return
 	}
 	if node.Kind != yaml.MappingNode {
-		d.problem(node, path, "expected a mapping of names to strings, got %s", describe(node))
+		d.problem(path, "expected a mapping of names to strings, got %s", kind(node))
 		return
 	}
-	values := make(map[string]string, len(node.Content)/2)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
-		if value.Kind != yaml.ScalarNode {
-			d.problem(value, join(path, key.Value), "expected a string, got %s", describe(value))
-			continue
-		}
-		values[key.Value] = value.Value
+	values := reflect.MakeMap(target.Type())
+	for _, name := range target.MapKeys() {
+		values.SetMapIndex(name, target.MapIndex(name))
 	}
-	target.Set(reflect.ValueOf(values))
+	for _, pair := range d.pairs(node, path) {
+		full := join(path, pair.name)
+		d.lines[full] = pair.line
+		value := reflect.New(target.Type().Elem()).Elem()
+		d.decode(pair.value, value, full)
+		values.SetMapIndex(reflect.ValueOf(pair.name), value)
+	}
+	target.Set(values)
 }
 
-func (d *decoder) decodeScalar(node *yaml.Node, target reflect.Value, path string) {
-	if isNull(node) {
-		d.problem(node, path, "has no value: expected %s", expected(target.Type()))
-		return
-	}
-	if node.Kind != yaml.ScalarNode {
-		d.problem(node, path, "expected %s, got %s", expected(target.Type()), describe(node))
-		return
-	}
-	wrong := func() {
-		if target.Type() == secretType {
-			d.problem(node, path, "expected %s", expected(target.Type()))
-			return
-		}
-		d.problem(node, path, "expected %s, got %s", expected(target.Type()), describe(node))
-	}
-	text, tag := node.Value, node.ShortTag()
-	switch {
-	case target.Type() == durationType:
-		duration, err := time.ParseDuration(text)
-		if err != nil {
-			wrong()
-			return
-		}
-		target.SetInt(int64(duration))
-	case target.Type() == sizeType:
-		size, err := parseSize(text)
-		if err != nil {
-			wrong()
-			return
-		}
-		target.SetInt(int64(size))
-	case target.Kind() == reflect.String:
-		// A bare number or date is a string to its author: group_id: 42. A bare true or null is a slip.
-		if tag == "!!bool" || tag == "!!null" {
-			wrong()
-			return
-		}
-		target.SetString(text)
-	case target.Kind() == reflect.Bool:
-		if tag != "!!bool" || text != "true" && text != "false" {
-			wrong()
-			return
-		}
-		target.SetBool(text == "true")
-	case target.Kind() == reflect.Int:
-		n, err := strconv.Atoi(text)
-		if tag != "!!int" || err != nil {
-			wrong()
-			return
-		}
-		target.SetInt(int64(n))
-	case target.Kind() == reflect.Float64:
-		n, err := strconv.ParseFloat(text, 64)
-		if tag != "!!int" && tag != "!!float" || err != nil {
-			wrong()
-			return
-		}
-		target.SetFloat(n)
-	default:
-		panic("config: a field of type " + target.Type().String() + " cannot be read")
-	}
+// field is a key of a struct.
+type field struct {
+	key   string
+	index int
+	file  bool // the value is the name of a file
+	short bool // a scalar in the place of the struct is this field's value
 }
 
-// expected says what a value of a type looks like.
-func expected(t reflect.Type) string {
-	switch {
-	case t == durationType:
-		return "a duration such as 30s, 10m or 24h"
-	case t == sizeType:
-		return "a size such as 512KiB, 64MiB or 1GiB"
-	case t == secretType:
-		return "a reference such as env:NAME or file:/path"
+// fieldsOf maps the keys of a struct to its fields.
+func fieldsOf(t reflect.Type) map[string]field {
+	fields := make(map[string]field, t.NumField())
+	for _, f := range orderedFields(t) {
+		fields[f.key] = f
 	}
-	switch t.Kind() { //nolint:exhaustive // the kinds that the configuration has
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int:
-		return "a whole number"
-	case reflect.Float64:
-		return "a number"
-	default:
-		return "a string"
-	}
+	return fields
 }
 
-// describe says what stands in a node, shortened.
-func describe(node *yaml.Node) string {
-	switch node.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	default:
-		text := node.Value
-		if len(text) > 40 {
-			text = text[:40] + "…"
+// orderedFields lists the keys of a struct in the order of the type, which is the order of the documentation.
+func orderedFields(t reflect.Type) []field {
+	var fields []field
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag
+		if key := tag.Get("yaml"); key != "" && key != "-" {
+			kind := tag.Get("config")
+			fields = append(fields, field{key: key, index: i, file: kind == "file", short: kind == "short"})
 		}
-		return strconv.Quote(text)
 	}
+	return fields
+}
+
+func keyNames(t reflect.Type) []string {
+	var names []string
+	for _, f := range orderedFields(t) {
+		names = append(names, f.key)
+	}
+	return names
+}
+
+func shortField(t reflect.Type) (field, bool) {
+	for _, f := range orderedFields(t) {
+		if f.short {
+			return f, true
+		}
+	}
+	return field{}, false
 }
 
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" }
@@ -244,74 +282,4 @@ func join(path, name string) string {
 		return name
 	}
 	return path + "." + name
-}
-
-// fieldsOf maps the keys of a struct to its fields.
-func fieldsOf(t reflect.Type) map[string]int {
-	fields := make(map[string]int, t.NumField())
-	for i := range t.NumField() {
-		if name := t.Field(i).Tag.Get("yaml"); name != "" && name != "-" {
-			fields[name] = i
-		}
-	}
-	return fields
-}
-
-// suggest names the known key that is nearest to an unknown one, or lists them all where none is near.
-func suggest(name string, fields map[string]int) string {
-	known := make([]string, 0, len(fields))
-	for field := range fields {
-		known = append(known, field)
-	}
-	slices.Sort(known)
-	best, distance := "", max(2, len(name)/3)+1
-	for _, field := range known {
-		if n := editDistance(name, field); n < distance {
-			best, distance = field, n
-		}
-	}
-	if best != "" {
-		return fmt.Sprintf(": did you mean %s?", best)
-	}
-	return ": expected one of " + strings.Join(known, ", ")
-}
-
-// editDistance is the Levenshtein distance of two short strings.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}
-
-// parseSize reads a number of bytes with an optional unit.
-func parseSize(text string) (Size, error) {
-	factor := int64(1)
-	number := text
-	for _, unit := range []struct {
-		suffix string
-		factor int64
-	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}} {
-		if rest, ok := strings.CutSuffix(text, unit.suffix); ok {
-			number, factor = strings.TrimSpace(rest), unit.factor
-			break
-		}
-	}
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || n < 0 || n > (1<<62)/factor {
-		return 0, fmt.Errorf("%q is not a size", text)
-	}
-	return Size(n * factor), nil
 }

@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -19,257 +18,262 @@ import (
 const maxFileBytes = 16 << 20
 
 // Load reads a configuration file and those that it includes, applies the defaults and checks everything that can be
-// checked offline. The error is an *Error with all problems, or says that the file cannot be read.
+// checked offline. File names in the configuration are relative to the file that names them. The error is an *Error with
+// all problems.
 func Load(path string) (*Config, error) {
-	data, err := readFile(path)
+	p := newParser(path)
+	data, err := p.readFile(path)
 	if err != nil {
-		return nil, err
+		p.problems = append(p.problems, Problem{File: path, Text: err.Error()})
+		return p.result()
 	}
-	return parse(path, data, true)
+	dir, err := filepath.Abs(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("find the directory of %s: %w", path, err)
+	}
+	p.readMain(data, dir)
+	p.include(filepath.Dir(path))
+	return p.result()
 }
 
-// Parse is Load for a configuration that is at hand. Its name stands in messages; it cannot include files.
-func Parse(name string, data []byte) (*Config, error) { return parse(name, data, false) }
+// Parse is Load for a configuration that is at hand. The name stands in messages; the text cannot include files, and file
+// names in it are relative to the working directory.
+func Parse(name string, data []byte) (*Config, error) {
+	p := newParser(name)
+	p.readMain(data, "")
+	if len(p.config.Include) > 0 {
+		p.at(p.main, "include", "cannot be used here: there is no file that it could be relative to")
+	}
+	return p.result()
+}
 
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
+// readFile reads a configuration file, which may also be a pipe.
+func (p *parser) readFile(path string) ([]byte, error) {
+	file, err := os.Open(path) //nolint:gosec // the operator's own choice
 	if err != nil {
-		return nil, &Error{[]Problem{{File: path, Text: "cannot be read: " + cause(err)}}}
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
 	}
-	if info.Size() > maxFileBytes {
-		return nil, &Error{[]Problem{{File: path, Text: fmt.Sprintf("is larger than %d bytes", maxFileBytes)}}}
+	defer file.Close() //nolint:errcheck // only read
+	if info, err := file.Stat(); err == nil {
+		p.read = append(p.read, info)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, &Error{[]Problem{{File: path, Text: "cannot be read: " + cause(err)}}}
+	data, err := io.ReadAll(io.LimitReader(file, maxFileBytes+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	case len(data) > maxFileBytes:
+		return nil, fmt.Errorf("is larger than %s", Size(maxFileBytes))
 	}
 	return data, nil
 }
 
-// cause is what a file system error says without repeating the path.
-func cause(err error) string {
+// cause is what a file system error says without the path, which messages name already.
+func cause(err error) error {
 	var pathError *os.PathError
 	if errors.As(err, &pathError) {
-		return pathError.Err.Error()
+		return pathError.Err
 	}
-	return err.Error()
-}
-
-func parse(name string, data []byte, includes bool) (*Config, error) {
-	c := builtIn()
-	p := &parser{config: c, decoder: decoder{file: name, lines: make(map[string]int)}}
-	p.readMain(data, includes)
-	if len(p.decoder.problems) == 0 {
-		p.check()
-	}
-	if problems := p.decoder.problems; len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b Problem) int {
-			if a.File != b.File {
-				return 0
-			}
-			return a.Line - b.Line
-		})
-		return nil, &Error{problems}
-	}
-	return c, nil
+	return err
 }
 
 // parser is the reading of one configuration.
 type parser struct {
 	config   *Config
-	decoder  decoder
-	defaults *yaml.Node // the file's defaults, laid under each payer
-	payers   []source   // where each payer stands
+	problems []Problem
+	main     *source
+	// defaults are the file's, laid under each payer; nil where there are none. They are relative to dir.
+	defaults *yaml.Node
+	dir      string
+	// keys and payers say where each of the configuration's stands.
+	keys, payers []location
+	// read identifies the files that were read.
+	read []os.FileInfo
 }
 
-// source is where a payer stands, for problems that are found when all are known.
-type source struct {
-	file  string
-	path  string
-	lines map[string]int
+// location is where a part of the configuration stands, for problems that are found when all parts are known.
+type location struct {
+	*source
+	path string
+}
+
+func newParser(name string) *parser {
+	p := &parser{config: builtIn(), main: newSource(name)}
+	p.config.Files = []string{name}
+	return p
+}
+
+// at reports a problem of a key that stands in a file.
+func (p *parser) at(s *source, path, format string, args ...any) {
+	p.problems = append(p.problems, Problem{File: s.file, Line: s.lines[path], Path: path, Text: fmt.Sprintf(format, args...)})
+}
+
+// result checks what was read, and returns it only if nothing is wrong with it.
+func (p *parser) result() (*Config, error) {
+	if len(p.main.lines) > 0 {
+		p.check()
+	}
+	if len(p.problems) > 0 {
+		return nil, &Error{inOrder(p.problems, p.config.Files)}
+	}
+	return p.config, nil
 }
 
 // root parses a file's text and returns its top mapping; nil where there is none.
-func (p *parser) root(data []byte) *yaml.Node {
-	loader := yaml.NewDecoder(bytes.NewReader(data))
-	var document yaml.Node
-	err := loader.Decode(&document)
-	switch {
-	case errors.Is(err, io.EOF):
-		p.decoder.problem(nil, "", "is empty: expected at least database and payers")
-		return nil
-	case err != nil:
-		p.decoder.problem(nil, "", "is not YAML: %s", strings.TrimPrefix(err.Error(), "yaml: "))
+func (p *parser) root(file string, data []byte) *yaml.Node {
+	problem := func(line int, format string, args ...any) {
+		p.problems = append(p.problems, Problem{File: file, Line: line, Text: fmt.Sprintf(format, args...)})
+	}
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	var document, second yaml.Node
+	if err := documents.Decode(&document); errors.Is(err, io.EOF) {
+		return &yaml.Node{Kind: yaml.MappingNode, Line: 1}
+	} else if err != nil {
+		line, text := syntaxError(err)
+		problem(line, "is not YAML: %s", text)
 		return nil
 	}
-	var second yaml.Node
-	if err := loader.Decode(&second); !errors.Is(err, io.EOF) {
-		p.decoder.problem(&second, "", "holds more than one document: expected one")
+	if err := documents.Decode(&second); !errors.Is(err, io.EOF) {
+		problem(second.Line, "holds more than one document: expected one")
 		return nil
+	}
+	if len(document.Content) == 1 && isNull(document.Content[0]) {
+		return &yaml.Node{Kind: yaml.MappingNode, Line: 1}
 	}
 	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode {
-		p.decoder.problem(&document, "", "expected a mapping of keys")
+		problem(document.Line, "expected a mapping of keys")
 		return nil
 	}
 	return document.Content[0]
 }
 
-// readMain reads the main file: everything but payers and defaults is decoded as it stands.
-func (p *parser) readMain(data []byte, includes bool) {
-	root := p.root(data)
+// syntaxError says what is wrong with YAML, and where. It leaves out what the parser quotes from the file: a secret that
+// begins with an asterisk is an alias to the parser.
+func syntaxError(err error) (line int, text string) {
+	var failed *yaml.LoadError
+	if !errors.As(err, &failed) {
+		return 0, "it cannot be read"
+	}
+	if strings.HasPrefix(failed.Message, "unknown anchor") {
+		return failed.Mark.Line, "an alias names no anchor (a value that begins with * must be quoted)"
+	}
+	return failed.Mark.Line, failed.Message
+}
+
+// readMain reads the main file. Its defaults come first, because payers are laid over them, wherever they stand.
+func (p *parser) readMain(data []byte, dir string) {
+	root := p.root(p.main.file, data)
 	if root == nil {
 		return
 	}
-	rest, payers, defaults := split(root)
-	for _, name := range []string{"payers", "defaults"} {
-		if again := child(rest, name); again != nil {
-			p.decoder.problem(again, name, "stands here for the second time")
-			return
-		}
+	p.dir = dir
+	d := &decoder{source: p.main, dir: dir}
+	top := d.top(root)
+	if defaults, ok := top["defaults"]; ok {
+		p.readDefaults(d, defaults)
 	}
-	if defaults != nil {
-		p.defaults = defaults
-		var probe Payer
-		p.decoder.decode(defaults, reflect.ValueOf(&probe).Elem(), "defaults", 1)
-		for _, own := range []string{"name", "fhir_url"} {
-			if at := child(defaults, own); at != nil {
-				p.decoder.problem(at, "defaults."+own, "belongs to a payer: a default would be the same for all")
-			}
-		}
-	}
-	p.decoder.decode(rest, reflect.ValueOf(p.config).Elem(), "", 0)
-	p.readPayers(payers)
-	if includes {
-		for _, pattern := range p.config.Include {
-			p.include(pattern)
-		}
-	} else if len(p.config.Include) > 0 {
-		p.decoder.problem(nil, "include", "cannot be used here: there is no file to be relative to")
-	}
-	for i := range p.config.Keys {
-		if p.config.Keys[i].State == "" {
-			p.config.Keys[i].State = "active"
-		}
+	p.readRest(d, top)
+	p.problems = append(p.problems, d.problems...)
+	if _, ok := top["payers"]; !ok && len(p.config.Include) == 0 && !d.bad["include"] {
+		p.problems = append(p.problems,
+			Problem{File: d.file, Line: root.Line, Path: "payers", Text: "is missing: expected a list of payers, here or in an included file"})
 	}
 }
 
-// include reads the files of a pattern: payers and keys, and nothing else.
-func (p *parser) include(pattern string) {
-	main := p.decoder
-	path := pattern
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(main.file), pattern)
-	}
-	files, err := filepath.Glob(path)
-	if err != nil {
-		p.decoder.problem(nil, "include", "%q is not a pattern of file names", pattern)
-		return
-	}
-	if len(files) == 0 && !strings.ContainsAny(pattern, "*?[") {
-		p.decoder.problem(nil, "include", "%s does not exist", path)
-		return
-	}
-	slices.Sort(files)
-	for _, name := range files {
-		included := &parser{config: &Config{}, defaults: p.defaults, decoder: decoder{file: name, lines: make(map[string]int)}}
-		data, err := readFile(name)
-		if err != nil {
-			var failed *Error
-			if errors.As(err, &failed) {
-				p.decoder.problems = append(p.decoder.problems, failed.Problems...)
-			}
+// top lists the top keys of a file, and reports those that are not known.
+func (d *decoder) top(root *yaml.Node) map[string]pair {
+	d.lines[""] = root.Line
+	known := topKeys()
+	top := make(map[string]pair)
+	for _, pair := range d.pairs(root, "") {
+		if !slices.Contains(known, pair.name) {
+			d.problemOn(pair.line, pair.name, "unknown key: %s", suggest(pair.name, known))
 			continue
 		}
-		if root := included.root(data); root != nil {
-			for i := 0; i+1 < len(root.Content); i += 2 {
-				if key := root.Content[i]; key.Value != "payers" && key.Value != "keys" {
-					included.decoder.problem(key, key.Value, "cannot stand in an included file: expected payers or keys")
-				}
-			}
-			rest, payers, _ := split(root)
-			if len(included.decoder.problems) == 0 {
-				included.decoder.decode(rest, reflect.ValueOf(included.config).Elem(), "", 0)
-				included.readPayers(payers)
-			}
+		d.lines[pair.name] = pair.line
+		top[pair.name] = pair
+	}
+	return top
+}
+
+// topKeys are the keys that may stand at the top of the main file.
+func topKeys() []string {
+	var names []string
+	for _, f := range orderedFields(reflect.TypeFor[Config]()) {
+		if f.key == "payers" {
+			names = append(names, "defaults")
 		}
-		p.config.Keys = append(p.config.Keys, included.config.Keys...)
-		p.config.Payers = append(p.config.Payers, included.config.Payers...)
-		p.payers = append(p.payers, included.payers...)
-		p.decoder.problems = append(p.decoder.problems, included.decoder.problems...)
+		names = append(names, f.key)
+	}
+	return names
+}
+
+// readDefaults reads the defaults once by themselves, for the problems in them.
+func (p *parser) readDefaults(d *decoder, defaults pair) {
+	p.defaults = defaults.value
+	var probe Payer
+	d.decode(defaults.value, reflect.ValueOf(&probe).Elem(), "defaults")
+	for _, own := range []string{"defaults.name", "defaults.fhir_url"} {
+		if line, ok := d.lines[own]; ok {
+			d.problemOn(line, own, "belongs to a payer: expected any other setting, a default is for all of them")
+		}
 	}
 }
 
-// split takes payers and defaults out of a file's top mapping.
-func split(root *yaml.Node) (rest, payers, defaults *yaml.Node) {
-	copied := *root
-	copied.Content = nil
-	rest = &copied
-	for i := 0; i+1 < len(root.Content); i += 2 {
-		// A second payers or defaults stays in the rest, where it is found to be one too many.
-		switch key, value := root.Content[i], root.Content[i+1]; {
-		case key.Value == "payers" && payers == nil:
-			payers = value
-		case key.Value == "defaults" && defaults == nil:
-			defaults = value
+// readRest decodes all top keys of a file but the defaults.
+func (p *parser) readRest(d *decoder, top map[string]pair) {
+	target := reflect.ValueOf(p.config).Elem()
+	for _, f := range orderedFields(target.Type()) {
+		pair, ok := top[f.key]
+		switch {
+		case !ok:
+		case f.key == "keys":
+			readList(d, pair, func(node *yaml.Node, path string) {
+				key := builtInKey()
+				d.decode(node, reflect.ValueOf(&key).Elem(), path)
+				key.Source = fmt.Sprintf("%s:%d", d.file, d.lines[path])
+				p.config.Keys = append(p.config.Keys, key)
+				p.keys = append(p.keys, location{d.source, path})
+			})
+		case f.key == "payers":
+			readList(d, pair, func(node *yaml.Node, path string) {
+				payer := p.newPayer()
+				d.decode(node, reflect.ValueOf(&payer).Elem(), path)
+				payer.Source = fmt.Sprintf("%s:%d", d.file, d.lines[path])
+				p.config.Payers = append(p.config.Payers, payer)
+				p.payers = append(p.payers, location{d.source, path})
+			})
 		default:
-			rest.Content = append(rest.Content, key, value)
+			d.decode(pair.value, target.Field(f.index), f.key)
 		}
 	}
-	return rest, payers, defaults
 }
 
-func child(mapping *yaml.Node, name string) *yaml.Node {
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
-		if mapping.Content[i].Value == name {
-			return mapping.Content[i]
-		}
+// newPayer is a payer in which nothing is written but the defaults.
+func (p *parser) newPayer() Payer {
+	payer := builtInPayer()
+	if p.defaults != nil {
+		quiet := &decoder{source: newSource(p.main.file), dir: p.dir} // its problems have been reported
+		quiet.decode(p.defaults, reflect.ValueOf(&payer).Elem(), "defaults")
 	}
-	return nil
+	return payer
 }
 
-// readPayers decodes each payer over the built-in defaults and the file's.
-func (p *parser) readPayers(list *yaml.Node) {
-	if list == nil || isNull(list) {
+// readList reads the elements of a list whose elements do not begin as zero values.
+func readList(d *decoder, list pair, read func(node *yaml.Node, path string)) {
+	node := list.value
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if isNull(node) {
 		return
 	}
-	if list.Kind != yaml.SequenceNode {
-		p.decoder.problem(list, "payers", "expected a list, got %s", describe(list))
+	if node.Kind != yaml.SequenceNode {
+		d.problem(list.name, "expected a list, got %s", kind(node))
 		return
 	}
-	for i, node := range list.Content {
-		payer := builtInPayer()
-		path := fmt.Sprintf("payers[%d]", i)
-		if p.defaults != nil {
-			quiet := decoder{file: p.decoder.file, lines: make(map[string]int)} // its problems have been reported
-			quiet.decode(p.defaults, reflect.ValueOf(&payer).Elem(), "defaults", 1)
-		}
-		p.decoder.decode(node, reflect.ValueOf(&payer).Elem(), path, 1)
-		payer.Source = fmt.Sprintf("%s:%d", p.decoder.file, node.Line)
-		p.config.Payers = append(p.config.Payers, payer)
-		p.payers = append(p.payers, source{p.decoder.file, path, p.decoder.lines})
-	}
-}
-
-// builtIn is the configuration in which nothing was written.
-func builtIn() *Config {
-	return &Config{
-		Database: Database{Schema: "fhir", MaxConnections: 10},
-		Admin:    Admin{Listen: "127.0.0.1:8090"},
-		Log:      Log{Level: "info", Format: "json"},
-		Shutdown: Shutdown{Grace: 25 * time.Second},
-		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
-	}
-}
-
-// builtInPayer is a payer of which nothing was written.
-func builtInPayer() Payer {
-	return Payer{
-		Enabled:  true,
-		Auth:     Auth{Method: "private_key_jwt"},
-		Timezone: "UTC",
-		Export:   Export{Level: "system", Method: "get", Since: "auto", SinceOverlap: 10 * time.Minute, Timeout: 24 * time.Hour},
-		Limits:   Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
-		TLS:      TLS{MinVersion: "1.2"},
-		Load:     Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
+	for i, element := range node.Content {
+		path := fmt.Sprintf("%s[%d]", list.name, i)
+		d.lines[path] = element.Line
+		read(element, path)
 	}
 }

@@ -5,14 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 )
 
 // maxSecretBytes bounds what is read as a secret.
 const maxSecretBytes = 1 << 20
 
+// embeddedPrefix marks a database URL that names the directory of a private Postgres.
 const embeddedPrefix = "embedded:"
 
 // The schemes of references.
@@ -37,70 +41,130 @@ func (s Secret) reference() (scheme, name string, ok bool) {
 	return "", "", false
 }
 
+// inDir makes a reference to a relative file, or an embedded database, start from the directory of the configuration.
+func (s Secret) inDir(dir string) Secret {
+	for _, prefix := range []string{schemeFile + ":", embeddedPrefix} {
+		if name, ok := strings.CutPrefix(string(s), prefix); ok {
+			return Secret(prefix + inDir(dir, name))
+		}
+	}
+	return s
+}
+
 // NotAReferenceError says that a secret was written into the configuration itself. It does not repeat it.
 type NotAReferenceError struct{}
 
+// Error says what belongs in the secret's place.
 func (*NotAReferenceError) Error() string {
 	return "expected a reference such as env:NAME, file:/path or credential:NAME: a secret is never written into the configuration"
 }
 
-// Resolve returns the secret that the reference names, without the line end that files and variables often have. An error
-// names the reference, never its value.
+// UnsupportedReferenceError says that this build cannot read from where a reference points.
+type UnsupportedReferenceError struct {
+	Scheme string // aws-secretsmanager or aws-kms
+}
+
+// Error says which references are supported.
+func (e *UnsupportedReferenceError) Error() string {
+	return fmt.Sprintf("references to %s are not supported by this build: expected env:NAME, file:/path or credential:NAME", e.Scheme)
+}
+
+var (
+	envName        = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	credentialName = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]*$`)
+)
+
+// valid reports what is wrong with the form of a reference, without reading what it names. The error does not repeat the
+// name: a secret that was put there by mistake would show.
+func (s Secret) valid() error {
+	scheme, name, ok := s.reference()
+	switch {
+	case !ok:
+		return &NotAReferenceError{}
+	case scheme == schemeSecretsManager, scheme == schemeKMS:
+		return &UnsupportedReferenceError{Scheme: scheme}
+	case scheme == schemeEnv && !envName.MatchString(name):
+		return errors.New("expected the name of an environment variable behind env: (letters, digits and _)")
+	case scheme == schemeCredential && !credentialName.MatchString(name):
+		return errors.New("expected the name of a systemd credential behind credential:, without a path")
+	}
+	return nil
+}
+
+// Resolve returns the secret that the reference names, without the line end that files and variables often have. It reads
+// anew each time, so that a rotated secret is found. An error names the reference, never the secret; it is a
+// *NotAReferenceError, an *UnsupportedReferenceError, or wraps what the file system said.
 func (s Secret) Resolve(ctx context.Context) ([]byte, error) { return s.resolve(ctx, false) }
 
-// ResolvePrivate is Resolve for a private key: a file that its group or others may read is refused.
+// ResolvePrivate is Resolve for a private key: a file that its group or others may read is refused, because a key that
+// others could have read is no longer private.
 func (s Secret) ResolvePrivate(ctx context.Context) ([]byte, error) { return s.resolve(ctx, true) }
 
 func (s Secret) resolve(ctx context.Context, private bool) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("resolve %s: %w", s, err)
+	}
+	if err := s.valid(); err != nil {
 		return nil, err
 	}
-	scheme, name, ok := s.reference()
-	if !ok {
-		return nil, &NotAReferenceError{}
-	}
+	scheme, name, _ := s.reference()
+	var value []byte
+	var err error
 	switch scheme {
 	case schemeEnv:
-		value, ok := os.LookupEnv(name)
-		if !ok || value == "" {
+		text, ok := os.LookupEnv(name)
+		if !ok {
 			return nil, fmt.Errorf("%s: the environment variable is not set", s)
 		}
-		return bytes.TrimRight([]byte(value), "\r\n"), nil
+		value = []byte(text)
 	case schemeFile:
-		return readSecret(name, private)
+		value, err = readSecret(name, private)
 	case schemeCredential:
 		dir := os.Getenv("CREDENTIALS_DIRECTORY")
 		if dir == "" {
 			return nil, fmt.Errorf("%s: CREDENTIALS_DIRECTORY is not set: run under systemd with LoadCredential=%s", s, name)
 		}
-		if name != filepath.Base(name) {
-			return nil, fmt.Errorf("%s: expected the name of a credential, without a path", s)
-		}
-		return readSecret(filepath.Join(dir, name), false) // systemd keeps its permissions
-	default:
-		return nil, fmt.Errorf("%s: references to %s are not supported by this version", scheme, scheme)
+		value, err = readSecret(filepath.Join(dir, name), false) // systemd keeps others out of the directory
 	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s, err)
+	}
+	if value = bytes.TrimRight(value, "\r\n"); len(value) == 0 {
+		return nil, fmt.Errorf("%s: is empty", s)
+	}
+	return value, nil
 }
 
 func readSecret(path string, private bool) ([]byte, error) {
-	info, err := os.Stat(path)
+	// Without O_NONBLOCK, opening a pipe would wait for its writer.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's own choice
 	if err != nil {
-		return nil, fmt.Errorf("read a secret: %w", err)
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read a secret: %s is no regular file", path)
+	defer file.Close() //nolint:errcheck // only read
+	// The permissions are those of the file that was opened, not of one that was put in its place since.
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is not a regular file")
+	case private && info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("can be read by others than its owner (mode %04o): run 'chmod 600 %s'", info.Mode().Perm(), path)
 	}
-	if private && info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%s can be read by others than its owner (mode %04o): run 'chmod 600 %s'", path, info.Mode().Perm(), path)
+	data, err := io.ReadAll(io.LimitReader(file, maxSecretBytes+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	case len(data) > maxSecretBytes:
+		return nil, fmt.Errorf("is larger than %s", Size(maxSecretBytes))
 	}
-	if info.Size() > maxSecretBytes {
-		return nil, fmt.Errorf("read a secret: %s is larger than %d bytes", path, maxSecretBytes)
-	}
-	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice
-	if err != nil {
-		return nil, fmt.Errorf("read a secret: %w", err)
-	}
-	return bytes.TrimRight(data, "\r\n"), nil
+	return data, nil
+}
+
+// isPostgresURL reports whether a text is a connection string in the form of a URL.
+func isPostgresURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 }
 
 // ResolveURL returns the connection string: what is written, or what the reference names.
@@ -109,13 +173,7 @@ func (d Database) ResolveURL(ctx context.Context) (string, error) {
 		return string(d.URL), nil
 	}
 	value, err := d.URL.Resolve(ctx)
-	if err != nil {
-		return "", err
-	}
-	if len(value) == 0 {
-		return "", errors.New("the referenced connection string is empty")
-	}
-	return string(value), nil
+	return string(value), err
 }
 
 // Embedded returns the directory of an embedded database, and whether the resolved URL is one.

@@ -14,6 +14,9 @@ type Config struct {
 	Workers  Workers  `yaml:"workers"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
+
+	// Files are the files that were read: the main one, then the included ones.
+	Files []string `yaml:"-"`
 }
 
 // Database says where resources are stored.
@@ -73,6 +76,9 @@ type Key struct {
 	Algorithm string `yaml:"algorithm"`
 	// State is active (signs) or published (stands in the JWKS only).
 	State string `yaml:"state"`
+
+	// Source is where the key stands, file:line, for messages.
+	Source string `yaml:"-"`
 }
 
 // Payer is one source of data: one FHIR server and one registration at its authorization server.
@@ -155,16 +161,16 @@ type Limits struct {
 // DownloadHost is a further origin that a manifest's URLs may name.
 type DownloadHost struct {
 	// Host is host or host:port.
-	Host string `yaml:"host"`
+	Host string `yaml:"host" config:"short"`
 	// Token permits sending the access token there.
 	Token bool `yaml:"token"`
 }
 
 // TLS is how connections to one payer are secured.
 type TLS struct {
-	CAFile            string `yaml:"ca_file"`
-	ClientCertificate string `yaml:"client_certificate"`
-	ClientKey         string `yaml:"client_key"`
+	CAFile            string `yaml:"ca_file" config:"file"`
+	ClientCertificate string `yaml:"client_certificate" config:"file"`
+	ClientKey         string `yaml:"client_key" config:"file"`
 	// MinVersion is 1.2 or 1.3.
 	MinVersion string `yaml:"min_version"`
 }

@@ -1,0 +1,196 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+var payerName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
+
+// payer reports what is wrong between the keys of a payer. It fills in auth.key where that is left to be found.
+func (c checker) payer(p *Payer) {
+	if p.Name != "" && !payerName.MatchString(p.Name) {
+		c.at("name", "%s cannot name a partition: expected a small letter, then up to 39 small letters, digits or _", excerpt(p.Name))
+	}
+	if p.FHIRURL != "" {
+		c.url("fhir_url", p.FHIRURL, "https://fhir.payer.example/r4", false)
+	}
+	c.auth(&p.Auth)
+	c.export(&p.Export)
+	c.schedules(p)
+	if p.Limits.PollMin > p.Limits.PollMax && c.readable("limits.poll_max") {
+		c.at("limits.poll_min", "%s is more than limits.poll_max, %s: expected no more",
+			durationText(p.Limits.PollMin), durationText(p.Limits.PollMax))
+	}
+	if p.Profile != "" {
+		c.at("profile", "%s is not known: this version has no profiles, expected none", excerpt(p.Profile))
+	}
+	for i, h := range p.DownloadHosts {
+		if strings.ContainsAny(h.Host, "/@?#* ") {
+			c.at(fmt.Sprintf("download_hosts[%d].host", i), "%s: expected host or host:port", excerpt(h.Host))
+		}
+	}
+	c.tls(p.TLS)
+}
+
+func (c checker) auth(a *Auth) {
+	if !slices.Contains(authMethods, a.Method) {
+		return // what it needs is not known
+	}
+	if a.ClientID == "" && a.Method != "none" {
+		c.at("auth.client_id", "is missing: expected the id that the payer registered ingestd under")
+	}
+	c.reference("auth.client_secret", a.ClientSecret)
+	switch a.Method {
+	case "private_key_jwt":
+		c.signingKey(a)
+	case "client_secret_basic", "client_secret_post":
+		if a.ClientSecret == "" {
+			c.at("auth.client_secret", "is missing: method %s expects a reference such as env:NAME", a.Method)
+		}
+	}
+	if a.TokenURL != "" {
+		c.url("auth.token_url", a.TokenURL, "https://auth.payer.example/token", true)
+	}
+	for i, scope := range a.Scopes {
+		key := fmt.Sprintf("auth.scopes[%d]", i)
+		switch {
+		case strings.HasPrefix(scope, "patient/"), strings.HasPrefix(scope, "user/"), strings.HasPrefix(scope, "launch"):
+			c.at(key, "%s needs a person who signs in, and here nobody does (SMART Backend Services): expected system/ scopes", excerpt(scope))
+		case strings.ContainsFunc(scope, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }):
+			c.at(key, "%s: expected one scope an entry", excerpt(scope))
+		}
+	}
+}
+
+// signingKey finds the key that signs: the one that is named, or the only active one.
+func (c checker) signingKey(a *Auth) {
+	if c.parser.keysUnreadable() {
+		return
+	}
+	var active []string
+	for _, k := range c.parser.config.Keys {
+		if k.ID == a.Key && k.State == "published" {
+			c.at("auth.key", "%s is only published: expected an active key, which may sign", excerpt(a.Key))
+			return
+		}
+		if k.State == "active" && !slices.Contains(active, k.ID) {
+			active = append(active, k.ID)
+		}
+	}
+	switch {
+	case len(active) == 0:
+		c.at("auth.key", "method private_key_jwt needs a key, and none is active: expected one in keys (make it with 'ingestd keys generate')")
+	case a.Key == "" && len(active) == 1:
+		a.Key = active[0]
+	case a.Key == "":
+		c.at("auth.key", "is missing: expected one of the active keys: %s", strings.Join(active, ", "))
+	case !slices.Contains(active, a.Key):
+		c.at("auth.key", "%s is not the id of a key: expected one of %s", excerpt(a.Key), strings.Join(active, ", "))
+	}
+}
+
+// keysUnreadable reports whether it cannot be told which keys there are.
+func (p *parser) keysUnreadable() bool {
+	return p.main.unreadable("keys") || slices.ContainsFunc(p.keys, func(l location) bool {
+		return l.unreadable(l.path+".id") || l.unreadable(l.path+".state")
+	})
+}
+
+// schedules checks the cron expressions and their timezone.
+func (c checker) schedules(p *Payer) {
+	if _, err := time.LoadLocation(p.Timezone); err != nil || p.Timezone == "" || p.Timezone == "Local" {
+		c.at("timezone", "%s is not known: expected a name such as UTC or America/New_York", excerpt(p.Timezone))
+	}
+	for _, s := range []struct{ key, expression string }{
+		{"schedule", p.Schedule}, {"export.full_schedule", p.Export.FullSchedule},
+	} {
+		if s.expression == "" {
+			continue
+		}
+		if err := validSchedule(s.expression); err != nil {
+			c.at(s.key, "%s: %s", excerpt(s.expression), err)
+		}
+	}
+}
+
+func validSchedule(expression string) error {
+	if strings.HasPrefix(expression, "TZ=") || strings.HasPrefix(expression, "CRON_TZ=") {
+		return errors.New("expected the timezone in the key timezone")
+	}
+	if interval, ok := strings.CutPrefix(expression, "@every "); ok {
+		if d, err := time.ParseDuration(interval); err == nil && d < time.Second {
+			return errors.New("expected an interval of 1s or more")
+		}
+	}
+	schedule, err := cron.ParseStandard(expression)
+	if err != nil {
+		return errors.New("expected five fields (minute hour day month weekday), a descriptor such as @daily, or @every 6h")
+	}
+	// The instant is arbitrary: cron looks five years ahead, which hold a 29 February.
+	if schedule.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
+		return errors.New("never comes: expected a day that its month has")
+	}
+	return nil
+}
+
+// tls checks that the files can be read, and hold what they are named for.
+func (c checker) tls(t TLS) {
+	if t.CAFile != "" {
+		data, err := readPEM(t.CAFile)
+		if err == nil && !x509.NewCertPool().AppendCertsFromPEM(data) {
+			err = errors.New("holds no certificate in PEM form")
+		}
+		if err != nil {
+			c.at("tls.ca_file", "%s: %s", t.CAFile, err)
+		}
+	}
+	if (t.ClientCertificate == "") != (t.ClientKey == "") {
+		c.at("tls", "client_certificate and client_key belong together: expected both or neither")
+		return
+	}
+	if t.ClientCertificate == "" {
+		return
+	}
+	certificate, err := readPEM(t.ClientCertificate)
+	if err != nil {
+		c.at("tls.client_certificate", "%s: %s", t.ClientCertificate, err)
+		return
+	}
+	key, err := readPEM(t.ClientKey)
+	if err != nil {
+		c.at("tls.client_key", "%s: %s", t.ClientKey, err)
+		return
+	}
+	if _, err := tls.X509KeyPair(certificate, key); err != nil {
+		c.at("tls.client_certificate", "cannot be used with client_key: %s", strings.TrimPrefix(err.Error(), "tls: "))
+	}
+}
+
+// readPEM reads a file of certificates or keys; it does not wait for a pipe.
+func readPEM(path string) ([]byte, error) {
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's own choice
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	}
+	defer file.Close() //nolint:errcheck // only read
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.New("is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxSecretBytes))
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", cause(err))
+	}
+	return data, nil
+}

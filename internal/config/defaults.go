@@ -1,0 +1,30 @@
+package config
+
+import "time"
+
+// builtIn is the configuration in which nothing was written.
+func builtIn() *Config {
+	return &Config{
+		Database: Database{Schema: "fhir", MaxConnections: 10},
+		Admin:    Admin{Listen: "127.0.0.1:8090"},
+		Log:      Log{Level: "info", Format: "json"},
+		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
+		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
+	}
+}
+
+// builtInKey is a key of which nothing was written.
+func builtInKey() Key { return Key{State: "active"} }
+
+// builtInPayer is a payer of which nothing was written, neither in it nor in the file's defaults.
+func builtInPayer() Payer {
+	return Payer{
+		Enabled:  true,
+		Auth:     Auth{Method: "private_key_jwt"},
+		Timezone: "UTC",
+		Export:   Export{Level: "system", Method: "get", Since: "auto", SinceOverlap: 10 * time.Minute, Timeout: 24 * time.Hour},
+		Limits:   Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
+		TLS:      TLS{MinVersion: "1.2"},
+		Load:     Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
+	}
+}

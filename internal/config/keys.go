@@ -1,0 +1,226 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+)
+
+// key describes one key of the file: what it means, and which values it takes. The checks of single values, the JSON
+// Schema and docs/configuration.md follow from it.
+type key struct {
+	// text says what the key means, in a sentence or two of Markdown.
+	text string
+	// want is what a required key must be given; empty for optional keys.
+	want string
+	// standard describes the default where it is not a constant.
+	standard string
+	// enum lists the values that a string may have.
+	enum []string
+	// low and high bound a number, size or duration, in the notation of the file; empty is no bound.
+	low, high string
+}
+
+// describe finds the description of a key by its path, in which the elements of a list have no number.
+func describeKey(path string) key {
+	if rest, ok := strings.CutPrefix(path, "defaults."); ok {
+		path = "payers[]." + rest
+	}
+	return keys[path]
+}
+
+// The values of keys that choose one of a few.
+var (
+	logLevels   = []string{"debug", "info", "warn", "error"}
+	algorithms  = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
+	keyStates   = []string{"active", "published"}
+	authMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
+	levels      = []string{"system", "patient", "group"}
+	histories   = []string{"none", "deletes", "all"}
+)
+
+// keys describes every key of the file, by its path.
+var keys = map[string]key{
+	"include": {text: "Further files, as names or patterns relative to this file. They may hold `payers` and `keys` and nothing else, " +
+		"and cannot include in turn. A pattern that matches nothing is allowed, a name that does not exist is not."},
+
+	"database": {text: "Where resources are stored."},
+	"database.url": {
+		want: "env:NAME, file:/path, postgres://… or embedded:DIR",
+		text: "A Postgres connection string, as a reference or written out, or `embedded:DIR`: a private local Postgres that " +
+			"ingestd runs from the installed binaries, with its data in DIR.",
+	},
+	"database.schema": {text: "The schema of the resource tables; their history stands in the schema of this name with `_history` behind it."},
+	"database.max_connections": {
+		text: "Connections of this instance to Postgres, at most.",
+		low:  "4", high: "10000",
+	},
+
+	"admin":        {text: "The listener of health, metrics, status page and JSON API."},
+	"admin.listen": {text: "`host:port`; empty switches the listener off."},
+	"admin.token": {
+		text:     "The bearer token that callers must send. Required as soon as `admin.listen` is not a loopback address.",
+		standard: "none",
+	},
+
+	"jwks": {text: "The public half of the keys, for payers that fetch it."},
+	"jwks.listen": {
+		text:     "`host:port` of a listener that serves `/.well-known/jwks.json` and nothing else, for example `0.0.0.0:8091`.",
+		standard: "off",
+	},
+	"jwks.url": {text: "Where payers fetch the key set; `ingestd doctor` verifies it.", standard: "none"},
+
+	"log":        {text: "The log, on standard error."},
+	"log.level":  {text: "The least level that is logged.", enum: logLevels},
+	"log.format": {text: "`json` for machines, `text` for people.", enum: []string{"json", "text"}},
+
+	"shutdown": {text: "How ingestd stops."},
+	"shutdown.grace": {
+		text: "How long running work may take to reach a checkpoint after SIGTERM. Work that does not is taken up from its last one.",
+		low:  "1ms",
+	},
+
+	"workers":         {text: "What this instance does at once, over all payers."},
+	"workers.control": {text: "Kick-offs, polls, publishes and clean-ups at once.", low: "1", high: "1000"},
+	"workers.downloads": {
+		text: "Files that are loaded at once; never more than half of `database.max_connections`.",
+		low:  "1", high: "1000",
+	},
+	"workers.chunk": {
+		text: "Bytes of lines that are staged, and committed, at once. A load holds two chunks in memory, and repeats at most one after a crash.",
+		low:  "64KiB", high: "64MiB",
+	},
+
+	"keys":      {text: "The private keys that sign client assertions."},
+	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid"},
+	"keys[].private_key": {
+		text: "A reference to the private key: PKCS#1, PKCS#8 or SEC1 PEM, or a JWK. A file must be readable by its owner only.",
+		want: "a reference such as file:/etc/ingestd/keys/2026-11.pem",
+	},
+	"keys[].algorithm": {text: "The JWS algorithm.", standard: "the key's own", enum: algorithms},
+	"keys[].state":     {text: "`active` signs; `published` stands in the JWKS only: a key that is being rotated in or out.", enum: keyStates},
+
+	"defaults": {text: "Any setting of a payer but its `name` and `fhir_url`, for all payers. A payer's own value wins, key by key: " +
+		"mappings are merged, lists are replaced."},
+
+	"payers":            {text: "The sources of data: one FHIR server and one registration each."},
+	"payers[].name":     {text: "Names the payer and its partitions: `[a-z][a-z0-9_]{0,39}`. Unique.", want: "a name of small letters, digits and _"},
+	"payers[].fhir_url": {text: "The FHIR base URL, `https`; `http` for loopback hosts only.", want: "the payer's FHIR base URL"},
+	"payers[].enabled":  {text: "Whether the payer is exported by its schedule. Its data stay where they are."},
+
+	"payers[].auth":           {text: "The registration at the payer's authorization server (SMART Backend Services)."},
+	"payers[].auth.method":    {text: "How ingestd authenticates at the token endpoint; `none` sends no token at all.", enum: authMethods},
+	"payers[].auth.client_id": {text: "The id that the payer registered ingestd under. Required unless `method` is `none`."},
+	"payers[].auth.key": {
+		text:     "The `id` of the entry of `keys` that signs; it must be active.",
+		standard: "the only active key",
+	},
+	"payers[].auth.kid":       {text: "The `kid` that the payer knows the key by, where it issues its own.", standard: "the key's id"},
+	"payers[].auth.token_url": {text: "The token endpoint.", standard: "discovered from `fhir_url`/.well-known/smart-configuration"},
+	"payers[].auth.audience":  {text: "The `aud` of client assertions.", standard: "the token endpoint"},
+	"payers[].auth.scopes": {
+		text:     "The scopes to ask for, sent as they are. Only `system/` scopes make sense: nobody signs in.",
+		standard: "`system/<Type>.read` (or `.rs`) for each of `export.types`",
+	},
+	"payers[].auth.client_secret": {text: "A reference to the secret, for the `client_secret_…` methods.", standard: "none"},
+
+	"payers[].export":          {text: "What is asked of the payer's `$export` operation."},
+	"payers[].export.level":    {text: "`system` asks `/$export`, `patient` `/Patient/$export`, `group` `/Group/[group_id]/$export`.", enum: levels},
+	"payers[].export.group_id": {text: "The id of the group. Required at level `group`, refused at the others."},
+	"payers[].export.types":    {text: "The resource types (`_type`): names of FHIR R4, R4B or R5.", standard: "`[]`: all that the payer has"},
+	"payers[].export.type_filters": {text: "Searches that narrow the types (`_typeFilter`), each `Type?query` with a type of `export.types`. " +
+		"Several for one type are alternatives. Parameters that shape a result (`_sort`, `_include`, `_elements`, `_count` …) are refused."},
+	"payers[].export.elements":                {text: "Elements to which resources are reduced (`_elements`): `element` or `Type.element`."},
+	"payers[].export.include_associated_data": {text: "Sets of data to add (`includeAssociatedData`), for example `LatestProvenanceResources`."},
+	"payers[].export.method": {
+		text: "The method of the kick-off: `get`, or `post` with a Parameters resource.",
+		enum: []string{"get", "post"},
+	},
+	"payers[].export.patients": {text: "The patients to export, as `Patient/id` or mere ids. Only with method `post`, and not at level `system`."},
+	"payers[].export.since": {text: "The start of an incremental run: `auto` takes the watermark of the last published export, `never` makes " +
+		"every run a full one, an RFC 3339 instant is the start of the first run."},
+	"payers[].export.since_overlap": {
+		text: "Subtracted from the watermark, for payers whose clocks or indexes lag. Unchanged resources cost next to nothing.",
+		low:  "0s",
+	},
+	"payers[].export.full_since": {
+		text:     "The RFC 3339 instant that a full run sends as `_since`, where leaving it out does not mean all (AB2D).",
+		standard: "none: full runs send no `_since`",
+	},
+	"payers[].export.full_schedule": {
+		text:     "Cron expression of full runs, besides the incremental ones. Full runs find what the payer dropped without telling.",
+		standard: "none",
+	},
+	"payers[].export.organize_output_by": {text: "The resource type that output files are organised by (`organizeOutputBy`).", standard: "none"},
+	"payers[].export.partial_manifests":  {text: "Load pages of the manifest while the payer still works (`allowPartialManifests`)."},
+	"payers[].export.timeout":            {text: "From kick-off to the complete manifest. Some payers need weeks: `504h`.", low: "1ms"},
+	"payers[].export.headers": {text: "Further request headers, sent to the origin of `fhir_url` only. Not for secrets, and not for headers that " +
+		"ingestd sets itself."},
+
+	"payers[].schedule": {
+		text: "Cron expression of five fields (minute hour day month weekday), a descriptor such as `@daily`, or `@every 6h`. " +
+			"A tick that is missed while nothing runs is made up once.",
+		standard: "none: runs only by `ingestd run`",
+	},
+	"payers[].timezone": {text: "The timezone of both schedules, by its IANA name, for example `America/New_York`."},
+	"payers[].jitter":   {text: "Puts the payer's runs off by a fixed part of this, so that payers with the same schedule do not start at once.", low: "0s"},
+	"payers[].profile":  {text: "Defaults that fit a payer's server. This version has none, and refuses any name.", standard: "none"},
+
+	"payers[].limits":           {text: "What ingestd asks of the payer, and takes from it."},
+	"payers[].limits.downloads": {text: "Files at once, over all instances.", low: "1", high: "100"},
+	"payers[].limits.downloads_per_file": {
+		text: "How often one file may be read, where the payer rations it (AB2D: 6); 0 is no budget.",
+		low:  "0", high: "1000000",
+	},
+	"payers[].limits.poll_min": {text: "The least time between two polls, where the payer names none.", low: "1ms"},
+	"payers[].limits.poll_max": {text: "The most time between two polls, also where the payer names more.", low: "1ms"},
+	"payers[].limits.requests_per_second": {
+		text: "Requests to the payer's hosts; 0 is no limit.",
+		low:  "0",
+	},
+	"payers[].limits.max_line": {
+		text: "The longest NDJSON line that is loaded; a longer one goes to the quarantine. It bounds the memory of a load.",
+		low:  "1KiB", high: "1GiB",
+	},
+
+	"payers[].download_hosts": {text: "Further hosts that the URLs of output files may name, as `{host: …, token: …}` or the mere host. " +
+		"The access token goes to the origin of `fhir_url` only, unless `token` is true here."},
+	"payers[].download_hosts[].host":  {text: "`host` or `host:port`.", want: "host or host:port"},
+	"payers[].download_hosts[].token": {text: "Whether the access token may be sent there."},
+
+	"payers[].tls":                    {text: "How connections to the payer are secured."},
+	"payers[].tls.ca_file":            {text: "A PEM file of certificate authorities, relative to the file that names it.", standard: "those of the system"},
+	"payers[].tls.client_certificate": {text: "A PEM file with the client certificate and its chain, for mutual TLS.", standard: "none"},
+	"payers[].tls.client_key":         {text: "The PEM file of its private key.", standard: "none"},
+	"payers[].tls.min_version":        {text: "The least version of TLS.", enum: []string{"1.2", "1.3"}},
+
+	"payers[].load": {text: "How lines become rows."},
+	"payers[].load.history": {
+		text: "What is kept of earlier versions: `none`, the last version of what was deleted (`deletes`), or every version (`all`).",
+		enum: histories,
+	},
+	"payers[].load.quarantine_max_share": {
+		text: "The share of lines that may be unusable; an export with more fails, and is not published.",
+		low:  "0", high: "1",
+	},
+	"payers[].load.remove_ghosts": {text: "After a full export, remove the resources that it no longer holds."},
+	"payers[].load.accept_errors": {text: "Publish although the payer's error files report fatal or error entries."},
+	"payers[].load.ghost_max_share": {
+		text: "The share of a type's resources that a full export may remove; with more, the publish is held back until somebody decides.",
+		low:  "0", high: "1",
+	},
+}
+
+// walk visits the keys of a struct in their order: every key, with its path from the struct on, and its type. A list of
+// structs is visited as path[].
+func walk(t reflect.Type, path string, visit func(path string, t reflect.Type)) {
+	for _, f := range orderedFields(t) {
+		full, ft := join(path, f.key), t.Field(f.index).Type
+		visit(full, ft)
+		switch {
+		case ft.Kind() == reflect.Struct:
+			walk(ft, full, visit)
+		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+			walk(ft.Elem(), full+"[]", visit)
+		}
+	}
+}
