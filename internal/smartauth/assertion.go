@@ -4,13 +4,13 @@ import (
 	"crypto"
 	"crypto/rand"
 	"encoding/asn1"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 )
 
@@ -34,20 +34,25 @@ type assertion struct {
 	Now time.Time
 }
 
-type assertionHeader struct {
-	Alg string `json:"alg"`
-	Kid string `json:"kid"`
-	Typ string `json:"typ"`
-	JKU string `json:"jku,omitempty"`
+// assertionClaims are the claims that servers know, and no others. jwt.RegisteredClaims would write aud as an array.
+type assertionClaims struct {
+	Issuer   string           `json:"iss"`
+	Subject  string           `json:"sub"`
+	Audience string           `json:"aud"`
+	Expires  *jwt.NumericDate `json:"exp"`
+	Issued   *jwt.NumericDate `json:"iat"`
+	ID       string           `json:"jti"`
 }
 
-type assertionClaims struct {
-	Iss string `json:"iss"`
-	Sub string `json:"sub"`
-	Aud string `json:"aud"`
-	Exp int64  `json:"exp"`
-	Iat int64  `json:"iat"`
-	Jti string `json:"jti"`
+// The getters are jwt.Claims.
+
+func (c assertionClaims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires, nil }
+func (c assertionClaims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.Issued, nil }
+func (assertionClaims) GetNotBefore() (*jwt.NumericDate, error)        { return nil, nil }
+func (c assertionClaims) GetIssuer() (string, error)                   { return c.Issuer, nil }
+func (c assertionClaims) GetSubject() (string, error)                  { return c.Subject, nil }
+func (c assertionClaims) GetAudience() (jwt.ClaimStrings, error) {
+	return jwt.ClaimStrings{c.Audience}, nil
 }
 
 // sign makes the assertion's compact form with a new jti. nbf is left out: servers without leeway refuse a future one.
@@ -56,42 +61,48 @@ func (a assertion) sign(key *Key, alg algorithm) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a jti: %w", err)
 	}
-	header, err := json.Marshal(assertionHeader{Alg: alg.name, Kid: a.Kid, Typ: "JWT", JKU: a.JKU})
-	if err != nil {
-		return "", fmt.Errorf("encode the assertion's header: %w", err)
-	}
-	claims, err := json.Marshal(assertionClaims{
-		Iss: a.ClientID,
-		Sub: a.ClientID,
-		Aud: a.Audience,
-		Exp: a.Now.Add(assertionLife).Unix(),
-		Iat: a.Now.Add(-issuedAllowance).Unix(),
-		Jti: jti.String(),
+	token := jwt.NewWithClaims(signerMethod{jwt.GetSigningMethod(alg.name), alg}, assertionClaims{
+		Issuer:   a.ClientID,
+		Subject:  a.ClientID,
+		Audience: a.Audience,
+		Expires:  jwt.NewNumericDate(a.Now.Add(assertionLife)),
+		Issued:   jwt.NewNumericDate(a.Now.Add(-issuedAllowance)),
+		ID:       jti.String(),
 	})
-	if err != nil {
-		return "", fmt.Errorf("encode the assertion's claims: %w", err)
+	token.Header["kid"] = a.Kid
+	if a.JKU != "" {
+		token.Header["jku"] = a.JKU
 	}
-	encode := base64.RawURLEncoding.EncodeToString
-	signed := encode(header) + "." + encode(claims)
-	signature, err := signJWS(key.signer, alg, []byte(signed))
+	compact, err := token.SignedString(key.signer)
 	if err != nil {
 		return "", fmt.Errorf("sign with key %q: %w", key.id, err)
 	}
-	return signed + "." + encode(signature), nil
+	return compact, nil
 }
 
-// signJWS signs by RFC 7518 sections 3.3 and 3.4.
-func signJWS(signer crypto.Signer, alg algorithm, message []byte) ([]byte, error) {
-	hash := alg.hash.New()
-	hash.Write(message)
-	signature, err := signer.Sign(rand.Reader, hash.Sum(nil), alg.hash)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", alg.name, err)
+// signerMethod is a jwt.SigningMethod that signs by any crypto.Signer, also one in a KMS, where the library's own methods
+// want the private key itself. It verifies as the library does.
+type signerMethod struct {
+	jwt.SigningMethod
+	algorithm algorithm
+}
+
+// Sign signs by RFC 7518 sections 3.3 and 3.4; key is a crypto.Signer.
+func (m signerMethod) Sign(message string, key any) ([]byte, error) {
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("%s: %w: %T is no crypto.Signer", m.algorithm.name, jwt.ErrInvalidKeyType, key)
 	}
-	if alg.curve == nil {
+	hash := m.algorithm.hash.New()
+	_, _ = io.WriteString(hash, message) // a hash takes everything
+	signature, err := signer.Sign(rand.Reader, hash.Sum(nil), m.algorithm.hash)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.algorithm.name, err)
+	}
+	if m.algorithm.curve == nil {
 		return signature, nil
 	}
-	return joseSignature(signature, (alg.curve.Params().BitSize+7)/8)
+	return joseSignature(signature, (m.algorithm.curve.Params().BitSize+7)/8)
 }
 
 // joseSignature turns an ECDSA signature from ASN.1 DER, which crypto.Signer and KMS give, into R and S of size octets each.

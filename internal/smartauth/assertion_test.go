@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"math/big"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 func decodeAssertion(t *testing.T, compact string) (header, claims map[string]any) {
@@ -114,6 +116,39 @@ func TestJWT7_a_key_in_a_KMS_signs_in_JOSE_form(t *testing.T) {
 	}
 	if _, err := key.MarshalPEM(); err == nil || !strings.Contains(err.Error(), "cannot be exported") {
 		t.Errorf("MarshalPEM: got %v, want an error", err)
+	}
+}
+
+func TestJWT_golang_jwt_reads_and_verifies_every_algorithm(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key, err := GenerateKey(name, "k")
+			if err != nil {
+				t.Fatal(err)
+			}
+			compact, err := assertion{ClientID: "c", Audience: "https://auth.example/token", Kid: "k", Now: time.Now()}.
+				sign(key, key.algorithm)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var claims assertionClaims
+			_, err = jwt.ParseWithClaims(compact, &claims, func(*jwt.Token) (any, error) { return key.Public(), nil },
+				jwt.WithValidMethods([]string{name}), jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
+				jwt.WithIssuer("c"), jwt.WithSubject("c"), jwt.WithAudience("https://auth.example/token"))
+			if err != nil {
+				t.Errorf("golang-jwt refuses the assertion: %v", err)
+			}
+		})
+	}
+}
+
+func TestJWT_signing_demands_a_signer(t *testing.T) {
+	t.Parallel()
+	method := signerMethod{jwt.SigningMethodES384, testKey().algorithm}
+	if _, err := method.Sign("text", []byte("secret")); !errors.Is(err, jwt.ErrInvalidKeyType) {
+		t.Errorf("got %v, want %v", err, jwt.ErrInvalidKeyType)
 	}
 }
 

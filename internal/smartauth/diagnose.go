@@ -191,8 +191,7 @@ func (d *diagnosis) token(ctx context.Context) {
 }
 
 func (d *diagnosis) addError(check string, err error) {
-	var failure *Error
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*Error](err); ok {
 		d.add(check, LevelFail, failure.Error(), failure.Hint)
 		return
 	}
@@ -330,8 +329,7 @@ func joinAddresses(addresses []netip.Addr) string {
 }
 
 func dnsProblem(err error) string {
-	var dnsErr *net.DNSError
-	if errors.As(err, &dnsErr) {
+	if dnsErr, ok := errors.AsType[*net.DNSError](err); ok {
 		if dnsErr.IsNotFound {
 			return "no such host"
 		}
@@ -348,8 +346,7 @@ func connectProblem(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &netErr) && netErr.Timeout()) {
 		return "no answer in time"
 	}
-	var operation *net.OpError
-	if errors.As(err, &operation) {
+	if operation, ok := errors.AsType[*net.OpError](err); ok {
 		return clean(operation.Err.Error(), 120)
 	}
 	return clean(withoutURL(err).Error(), 120)

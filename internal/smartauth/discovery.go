@@ -81,8 +81,7 @@ func (c discoveryClient) discover(ctx context.Context, payer string) (*Discovery
 			wellKnownErr, capabilityErr),
 	}
 	for _, err := range []error{wellKnownErr, capabilityErr} {
-		var unread *unreadError
-		if errors.As(err, &unread) {
+		if unread, ok := errors.AsType[*unreadError](err); ok {
 			e.Temporary = true
 			e.RetryAfter = max(e.RetryAfter, unread.retryAfter)
 		}
@@ -261,7 +260,7 @@ func resolveEndpoint(base *url.URL, endpoint string) (string, error) {
 func (d *Discovery) warnings(r *Registration) []string {
 	var warnings []string
 	if len(d.AuthMethods) > 0 && !slices.Contains(d.AuthMethods, r.Method) {
-		warnings = append(warnings, fmt.Sprintf("the server does not list the method %s", r.Method))
+		warnings = append(warnings, "the server does not list the method "+r.Method)
 	}
 	if r.Method == MethodPrivateKeyJWT {
 		if d.Source == "smart-configuration" && len(d.AuthMethods) == 0 {

@@ -24,6 +24,6 @@
 //   - What a payer sends is read up to a limit, and is data: it selects among known cases, and never becomes a metric label
 //     or a file name.
 //
-// The package knows HTTP and JOSE, and nothing of exports or SQL. The signing of assertions is done here on
-// [crypto.Signer], so that a key may live in a KMS; the tests verify the result with an independent JOSE library.
+// The package knows HTTP and JOSE, and nothing of exports or SQL. Assertions are built by golang-jwt, and signed by any
+// [crypto.Signer], so that a key may live in a KMS; the tests verify the result with another JOSE library.
 package smartauth

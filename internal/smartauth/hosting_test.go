@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -31,9 +32,7 @@ func TestKEY4_the_listener_serves_the_key_set_and_nothing_else(t *testing.T) {
 	handler := NewJWKSHandler(func() []*Key { return keys }, 10*time.Minute)
 	ask := func(method, path string, header http.Header) *http.Response {
 		request := httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody)
-		for name, values := range header {
-			request.Header[name] = values
-		}
+		maps.Copy(request.Header, header)
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, request)
 		return recorder.Result()
@@ -159,8 +158,8 @@ func TestJWKSServer_serves_over_TLS_and_takes_a_renewed_certificate(t *testing.T
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("got %d, want 200", response.StatusCode)
 	}
-	old := &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true} //nolint:gosec // what must fail
-	if conn, err := tls.Dial("tcp", address, old); err == nil {                //nolint:noctx // loopback
+	old := &tls.Config{MaxVersion: tls.VersionTLS11, InsecureSkipVerify: true}
+	if conn, err := tls.Dial("tcp", address, old); err == nil {
 		_ = conn.Close()
 		t.Error("TLS 1.1 was accepted")
 	}

@@ -117,7 +117,7 @@ func TestParseKey_reads_every_form(t *testing.T) {
 
 func TestParseKey_says_why_it_refuses(t *testing.T) {
 	t.Parallel()
-	small, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // what is to be refused
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,6 @@ func TestKey_survives_being_written_and_read(t *testing.T) {
 			t.Errorf("got %v, want %v", again, key)
 		}
 		if openssl, err := exec.LookPath("openssl"); err == nil {
-			//nolint:gosec // a test
 			if output, err := exec.CommandContext(t.Context(), openssl, "pkey", "-in", path, "-noout").CombinedOutput(); err != nil {
 				t.Errorf("openssl cannot read the file: %v: %s", err, output)
 			}

@@ -10,7 +10,7 @@ import (
 // ReadKeyFile reads a private key's file for ParseKey. A file that its group or others can read is refused, with what to do
 // about it: a key that was readable is to be replaced, not only hidden.
 func ReadKeyFile(path string) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator names the file
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the private key: %w", err)
 	}
@@ -50,7 +50,7 @@ func WriteKeyFile(path string, key *Key) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) //nolint:gosec // the operator names the file
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("create the private key: %w", err)
 	}

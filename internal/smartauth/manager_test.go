@@ -89,7 +89,7 @@ func TestManager_refreshes_once_for_a_storm_of_401s(t *testing.T) {
 	var group sync.WaitGroup
 	for range storm {
 		group.Go(func() {
-			response, err := client.Get(p.base() + "/Patient") //nolint:noctx // bounded by the test
+			response, err := client.Get(p.base() + "/Patient")
 			if err != nil {
 				t.Errorf("GET: %v", err)
 				return
@@ -114,7 +114,7 @@ func TestUSE3_a_revoked_token_is_replaced_and_the_request_replayed_with_its_body
 	client := http.Client{Transport: source.Transport(nil, TransportOptions{})}
 	mustToken(t, source)
 	p.set(func(p *payer) { p.revoked[p.issued[0]] = true })
-	response, err := client.Post(p.base()+"/$export", "application/fhir+json", strings.NewReader("parameters")) //nolint:noctx // test
+	response, err := client.Post(p.base()+"/$export", "application/fhir+json", strings.NewReader("parameters"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func TestUSE3_a_401_with_a_fresh_token_surfaces_after_one_replay(t *testing.T) {
 	source := newTestSource(t, newTestManager(t, ManagerOptions{}), p.registration(testKey()))
 	client := http.Client{Transport: source.Transport(nil, TransportOptions{})}
 	for i := range 20 {
-		response, err := client.Get(p.base() + "/jobs/7") //nolint:noctx // test
+		response, err := client.Get(p.base() + "/jobs/7")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -181,7 +181,7 @@ func TestUSE5_the_token_goes_to_no_other_origin(t *testing.T) {
 	source := newTestSource(t, newTestManager(t, ManagerOptions{}), registration)
 	client := http.Client{Transport: source.Transport(nil, TransportOptions{})}
 	for _, url := range []string{p.base() + "/file", other.URL + "/direct"} {
-		response, err := client.Get(url) //nolint:noctx // test
+		response, err := client.Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -198,7 +198,7 @@ func TestUSE5_the_token_goes_to_no_other_origin(t *testing.T) {
 	mu.Unlock()
 
 	listed := http.Client{Transport: source.Transport(nil, TransportOptions{TokenOrigins: []string{other.URL}})}
-	response, err := listed.Get(other.URL + "/listed") //nolint:noctx // test
+	response, err := listed.Get(other.URL + "/listed")
 	if err != nil {
 		t.Fatal(err)
 	}

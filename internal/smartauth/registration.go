@@ -23,7 +23,7 @@ const (
 )
 
 // Registration is one client at one authorization server: what was agreed with a payer.
-type Registration struct {
+type Registration struct { //nolint:recvcheck // values are redacted too; normalize fills in
 	// Payer names it in logs, metrics and errors.
 	Payer string
 	// FHIRURL is the base of the FHIR server, where discovery starts and where tokens go.

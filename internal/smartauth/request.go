@@ -180,8 +180,7 @@ func (r tokenRequest) describe(e *Error) *Error {
 
 // withoutURL drops the URL that net/http puts into its errors: its query may hold anything.
 func withoutURL(err error) error {
-	var urlErr *url.Error
-	if errors.As(err, &urlErr) {
+	if urlErr, ok := errors.AsType[*url.Error](err); ok {
 		return urlErr.Err
 	}
 	return err

@@ -145,7 +145,7 @@ func TestManager_serves_200_callers_for_30_days_over_an_endpoint_that_fails_30_p
 		const clients, callersPerClient = 20, 10
 		period := time.Duration(days) * 24 * time.Hour
 		server := &flakyPayer{
-			random: rand.New(rand.NewPCG(seed, 1)), failing: 0.3, life: 5 * time.Minute, //nolint:gosec // a test
+			random: rand.New(rand.NewPCG(seed, 1)), failing: 0.3, life: 5 * time.Minute,
 			jtis: make(map[string]bool), tokens: make(map[string]time.Time),
 		}
 		m := NewManager(ManagerOptions{})
@@ -158,7 +158,7 @@ func TestManager_serves_200_callers_for_30_days_over_an_endpoint_that_fails_30_p
 			})
 			wire := source.Transport(server, TransportOptions{})
 			for caller := range callersPerClient {
-				random := rand.New(rand.NewPCG(seed, uint64(client*callersPerClient+caller+2))) //nolint:gosec // a test
+				random := rand.New(rand.NewPCG(seed, uint64(client*callersPerClient+caller+2)))
 				group.Go(func() {
 					for time.Now().Before(end) {
 						request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://fhir.example.org/r4/status", http.NoBody)

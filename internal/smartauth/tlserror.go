@@ -16,8 +16,7 @@ func explainTLS(err error) (problem, fix string) {
 	if errors.As(err, &verification) {
 		chain = verification.UnverifiedCertificates
 	}
-	var name x509.HostnameError
-	if errors.As(err, &name) {
+	if name, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "the certificate is for another name (" + certificateNames(name.Certificate) + ")",
 			"Check the host in the URL; if it is right, the server needs a certificate for it."
 	}
@@ -29,8 +28,7 @@ func explainTLS(err error) (problem, fix string) {
 		}
 		return "the certificate has expired" + expiryOf(invalid.Cert), "The owner of the server has to renew the certificate."
 	}
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		switch {
 		case len(chain) > 0 && selfSigned(chain[0]):
 			return "the certificate is self-signed",
@@ -46,8 +44,7 @@ func explainTLS(err error) (problem, fix string) {
 	if errors.As(err, &invalid) || verification != nil {
 		return "the certificate is invalid", "The owner of the server has to replace the certificate."
 	}
-	var record tls.RecordHeaderError
-	if errors.As(err, &record) {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the server does not speak TLS on this port", "Check the port and the scheme of the URL."
 	}
 	var alert tls.AlertError

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 )
 
@@ -133,10 +134,8 @@ func refuses(response *http.Response, token Token) bool {
 	case http.StatusUnauthorized:
 		return true
 	case http.StatusForbidden:
-		for _, challenge := range response.Header.Values("WWW-Authenticate") {
-			if insufficientScope.MatchString(challenge) {
-				return false
-			}
+		if slices.ContainsFunc(response.Header.Values("WWW-Authenticate"), insufficientScope.MatchString) {
+			return false
 		}
 		return time.Since(token.Obtained) >= freshAge
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // get sends a request through wire and returns the response, whose body is closed.
-func get(t *testing.T, ctx context.Context, wire http.RoundTripper, url string) *http.Response { //nolint:revive // t first reads better
+func get(t *testing.T, ctx context.Context, wire http.RoundTripper, url string) *http.Response {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
