@@ -59,6 +59,7 @@ func newRootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w\nRun '%s --help' for usage", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
+		newDemoCommand(),
 		newExportsCommand(),
 		newHealthcheckCommand(),
 		newKeysCommand(),

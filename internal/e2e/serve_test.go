@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"ingestd/internal/payersim"
+	"ingestd/internal/verify"
 )
 
 func TestServe_loads_what_the_generator_holds_exactly(t *testing.T) {
@@ -22,7 +23,7 @@ export: {since: never}
 	s.wait("a publish", func() bool { return s.published(p.name) >= 1 })
 	s.stop(daemon)
 	want := held(t, p.sim)
-	if want.size() == 0 {
+	if want.Size() == 0 {
 		t.Fatal("the payer holds nothing")
 	}
 	s.compare(p.name, want)
@@ -49,8 +50,8 @@ export: {since: never}
 	s.wait("two publishes", func() bool { return s.published(p.name) >= 2 })
 	s.stop(daemon)
 	want := held(t, p.sim)
-	if len(want) != 17 || want.size() != 38_039 {
-		t.Errorf("the folder holds %d resources of %d types, want 38,039 of 17", want.size(), len(want))
+	if len(want) != 17 || want.Size() != 38_039 {
+		t.Errorf("the folder holds %d resources of %d types, want 38,039 of 17", want.Size(), len(want))
 	}
 	s.compare(p.name, want)
 	for _, check := range []struct {
@@ -105,9 +106,13 @@ func TestRun_of_the_same_data_changes_no_row_and_of_other_data_exactly_those(t *
 		got := s.runJSON("moving", args...)
 		recent := held(t, moving.sim)
 		s.compare("moving", recent)
-		inserted, updated, gone := differences(old, recent)
-		if got.Inserted != inserted || got.Updated != updated || got.Deleted+got.Ghosts != gone || inserted*updated*gone == 0 {
-			t.Errorf("round %d: got %+v, want %d inserted, %d updated, %d gone", round, got, inserted, updated, gone)
+		var want verify.Change
+		for _, c := range verify.Differences(old, recent) {
+			want = want.Plus(c)
+		}
+		change := verify.Change{Inserted: got.Inserted, Updated: got.Updated, Deleted: got.Deleted + got.Ghosts}
+		if change != want || want.Inserted*want.Updated*want.Deleted == 0 {
+			t.Errorf("round %d: got %+v, want %+v", round, got, want)
 		}
 		if full := round == 2; (got.Ghosts > 0) != full || (got.Kind == "full") != full {
 			t.Errorf("round %d: got kind %s with %d ghosts", round, got.Kind, got.Ghosts)
@@ -138,28 +143,6 @@ func (s *site) runJSON(payer string, args ...string) result {
 		s.t.Errorf("got %s", out)
 	}
 	return r
-}
-
-func differences(old, recent source) (inserted, updated, gone int64) {
-	for resourceType, resources := range recent {
-		for id, line := range resources {
-			before, ok := old[resourceType][id]
-			switch {
-			case !ok:
-				inserted++
-			case string(before) != string(line):
-				updated++
-			}
-		}
-	}
-	for resourceType, resources := range old {
-		for id := range resources {
-			if _, ok := recent[resourceType][id]; !ok {
-				gone++
-			}
-		}
-	}
-	return inserted, updated, gone
 }
 
 func TestServe_goes_on_after_kill_9_in_the_middle_of_a_load(t *testing.T) {

@@ -1,0 +1,72 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ingestd/internal/store"
+)
+
+// buffer is written by the demo while a hook of the test reads.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func TestRun_shows_two_verified_rounds_and_leaves_nothing_behind(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	var out buffer
+	if err := Run(ctx, Options{Out: &out, Patients: 12, Interval: 10 * time.Second}); err != nil {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	text := out.String()
+	for _, want := range []string{"round 1", "round 2", "summit", "harbor", "meadow", "nothing lost"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the demo does not say %q:\n%s", want, text)
+		}
+	}
+	_, dir, _ := strings.Cut(text, "daemon in ")
+	dir, _, _ = strings.Cut(dir, "\n")
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", dir, err)
+	}
+}
+
+func TestRun_fails_where_a_row_was_tampered_with(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	var out buffer
+	tampered := false
+	d := Options{Out: &out, Patients: 12, Interval: 10 * time.Second}
+	err := run(ctx, d, func(ctx context.Context, s *store.Store) error {
+		tag, err := s.Pool().Exec(ctx, `UPDATE fhir.patient SET resource = jsonb_set(resource, '{gender}', '"tampered"')
+			WHERE (payer, id) = (SELECT payer, id FROM fhir.patient WHERE payer = 'harbor' LIMIT 1)`)
+		tampered = err == nil && tag.RowsAffected() == 1
+		return err
+	})
+	var differs *DifferenceError
+	if !tampered || !errors.As(err, &differs) || len(differs.Differences) != 1 || !strings.HasPrefix(differs.Differences[0], "Patient/") {
+		t.Errorf("tampered %v: got %v, want the patient named\n%s", tampered, err, &out)
+	}
+}

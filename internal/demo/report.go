@@ -1,0 +1,109 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"ingestd/internal/store"
+	"ingestd/internal/verify"
+)
+
+// DifferenceError says that the tables do not hold what the payers hold.
+type DifferenceError struct{ Differences []string }
+
+func (e *DifferenceError) Error() string {
+	return "the tables differ from what the payers hold:\n  " + strings.Join(e.Differences, "\n  ")
+}
+
+// check compares a payer's rows with what it held at its n-th export, and returns how many are right, by type.
+func (d *demo) check(ctx context.Context, p *payer, n int) (map[string]int, error) {
+	want, err := p.held(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	right, wrong, err := verify.Payer(ctx, d.store.Pool(), d.store.Schema(), p.name, want)
+	if err != nil {
+		return nil, err
+	}
+	if len(wrong) > 0 {
+		return nil, &DifferenceError{wrong}
+	}
+	return right, nil
+}
+
+// reportFirst prints and verifies the first round.
+func (d *demo) reportFirst(ctx context.Context, exports map[string]store.Export) error {
+	w := tabwriter.NewWriter(d.Out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\npayer\ttype\trows\tMB\tMB/s\tfreshness\tverified\t")
+	for _, p := range d.payers {
+		x := exports[p.name]
+		ledgers, err := d.store.TypeLedgers(ctx, x.ID)
+		if err != nil {
+			return err
+		}
+		right, err := d.check(ctx, p, 1)
+		if err != nil {
+			return err
+		}
+		loading := max(x.FinishedAt.Sub(x.ManifestAt).Seconds(), 0.001)
+		freshness := time.Since(x.TransactionAt).Round(time.Second)
+		for _, t := range ledgers {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t\t\t%d\t\n", p.name, t.ResourceType, t.Inserted, float64(t.Bytes)/1e6, right[t.ResourceType])
+		}
+		fmt.Fprintf(w, "%s\tall\t%d\t%.1f\t%.1f\t%s\t%d\t\n", p.name, x.Inserted, float64(x.Bytes)/1e6, float64(x.Bytes)/1e6/loading,
+			freshness, total(right))
+	}
+	return w.Flush()
+}
+
+// reportSecond prints and verifies the second round: the rows against what the payer holds, and the counts against what
+// changed there.
+func (d *demo) reportSecond(ctx context.Context, exports map[string]store.Export) error {
+	w := tabwriter.NewWriter(d.Out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "\npayer\ttype\tinserted\tupdated\tdeleted\trows now\tverified\t")
+	for _, p := range d.payers {
+		x := exports[p.name]
+		ledgers, err := d.store.TypeLedgers(ctx, x.ID)
+		if err != nil {
+			return err
+		}
+		right, err := d.check(ctx, p, 2)
+		if err != nil {
+			return err
+		}
+		changes := verify.Differences(p.rounds[0], p.rounds[1])
+		for _, t := range ledgers {
+			got := verify.Change{Inserted: t.Inserted, Updated: t.Updated, Deleted: t.Deleted}
+			if want := changes[t.ResourceType]; got != want {
+				return &DifferenceError{[]string{fmt.Sprintf("%s %s: the export changed %+v, at the payer changed %+v", p.name, t.ResourceType, got, want)}}
+			}
+			if got != (verify.Change{}) {
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", p.name, t.ResourceType, t.Inserted, t.Updated, t.Deleted,
+					len(p.rounds[1][t.ResourceType]), right[t.ResourceType])
+			}
+		}
+		fmt.Fprintf(w, "%s\tall\t%d\t%d\t%d\t%d\t%d\t\n", p.name, x.Inserted, x.Updated, x.Deleted, p.rounds[1].Size(), total(right))
+	}
+	return w.Flush()
+}
+
+// reportTokens says what authorization went through meanwhile.
+func (d *demo) reportTokens() {
+	d.say("")
+	for _, p := range d.payers {
+		stats := p.sim.Stats()
+		d.say("payer %s gave %d tokens, saw %d status requests and %d downloads, and failed %d requests on purpose", p.name,
+			stats.TokensIssued, stats.Polls, stats.Files, stats.Faults)
+	}
+}
+
+func total(counts map[string]int) int {
+	n := 0
+	for _, count := range counts {
+		n += count
+	}
+	return n
+}
