@@ -40,6 +40,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		return int(exit)
+	}
 	fmt.Fprintf(stderr, "ingestd: %v\n", err)
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -47,6 +51,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	return exitFailed
 }
+
+// exitError passes on the exit code of a program that has said itself what was wrong.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -65,6 +74,7 @@ func newRootCommand() *cobra.Command {
 		newKeysCommand(),
 		newMigrateCommand(),
 		newPayersimCommand(),
+		newPsqlCommand(),
 		newRunCommand(),
 		newServeCommand(),
 		newStatusCommand(),
