@@ -64,8 +64,13 @@ func above(path string) string { return path[:max(0, strings.LastIndexAny(path, 
 
 // reference reports a secret that is no reference, or one that cannot be resolved.
 func (c checker) reference(key string, s Secret) {
-	if err := s.valid(); s != "" && err != nil {
+	scheme, _, _ := s.reference()
+	switch err := s.valid(); {
+	case s == "":
+	case err != nil:
 		c.at(key, "%s", err)
+	case scheme == SchemeKMS && key != "private_key":
+		c.at(key, "%s", &UnsupportedReferenceError{Scheme: scheme})
 	}
 }
 
@@ -128,6 +133,9 @@ func (c checker) listeners(config *Config) {
 	if config.JWKS.Listen == config.Admin.Listen && config.JWKS.Listen != "" && port != "0" {
 		c.at("jwks.listen", "%s is admin.listen too: expected an address of its own", excerpt(config.JWKS.Listen))
 	}
+	if (config.JWKS.CertificateFile == "") != (config.JWKS.KeyFile == "") {
+		c.at("jwks", "certificate_file and key_file belong together: expected both or neither")
+	}
 	if config.JWKS.URL != "" {
 		c.url("jwks.url", config.JWKS.URL, "https://keys.example.org/.well-known/jwks.json", false)
 	}
@@ -168,6 +176,10 @@ func (p *parser) checkKeys() {
 		c := checker{p, p.keys[i]}
 		c.bounds(reflect.ValueOf(k), "", "keys[]")
 		c.reference("private_key", k.PrivateKey)
+		c.reference("passphrase", k.Passphrase)
+		if scheme, _, _ := k.PrivateKey.reference(); scheme == SchemeKMS && k.Passphrase != "" {
+			c.at("passphrase", "is for an encrypted key: a key in AWS KMS has none")
+		}
 		if first, twice := seen[k.ID]; twice && k.ID != "" {
 			c.at("id", "%q is also the id of the key at %s", k.ID, first)
 		} else {

@@ -63,6 +63,9 @@ func (c checker) auth(a *Auth) {
 	if a.TokenURL != "" {
 		c.url("auth.token_url", a.TokenURL, "https://auth.payer.example/token", true)
 	}
+	if a.JKU != "" {
+		c.url("auth.jku", a.JKU, "https://keys.example.org/.well-known/jwks.json", true)
+	}
 	for i, scope := range a.Scopes {
 		key := fmt.Sprintf("auth.scopes[%d]", i)
 		switch {

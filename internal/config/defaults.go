@@ -7,6 +7,7 @@ func builtIn() *Config {
 	return &Config{
 		Database: Database{Schema: "fhir", MaxConnections: 10},
 		Admin:    Admin{Listen: "127.0.0.1:8090"},
+		JWKS:     JWKS{MaxAge: time.Hour},
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
 		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},

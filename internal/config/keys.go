@@ -68,6 +68,15 @@ var keys = map[string]key{
 		standard: "off",
 	},
 	"jwks.url": {text: "Where payers fetch the key set; `ingestd doctor` verifies it.", standard: "none"},
+	"jwks.certificate_file": {
+		text:     "A PEM file with the listener's certificate and its whole chain; it is read again when it changes.",
+		standard: "none: plain HTTP, for a proxy that terminates TLS",
+	},
+	"jwks.key_file": {text: "The PEM file of the certificate's private key.", standard: "none"},
+	"jwks.max_age": {
+		text: "How long payers may keep the key set (`Cache-Control`). A new key is to be published that long before it signs.",
+		low:  "1m", high: "168h",
+	},
 
 	"log":        {text: "The log, on standard error."},
 	"log.level":  {text: "The least level that is logged.", enum: logLevels},
@@ -93,11 +102,13 @@ var keys = map[string]key{
 	"keys":      {text: "The private keys that sign client assertions."},
 	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid"},
 	"keys[].private_key": {
-		text: "A reference to the private key: PKCS#1, PKCS#8 or SEC1 PEM, or a JWK. A file must be readable by its owner only.",
+		text: "A reference to the private key: PKCS#1, PKCS#8 or SEC1 PEM, or a JWK. A file must be readable by its owner only. " +
+			"`aws-kms:ARN` names a key that signs in AWS KMS and never leaves it.",
 		want: "a reference such as file:/etc/ingestd/keys/2026-11.pem",
 	},
-	"keys[].algorithm": {text: "The JWS algorithm.", standard: "the key's own", enum: algorithms},
-	"keys[].state":     {text: "`active` signs; `published` stands in the JWKS only: a key that is being rotated in or out.", enum: keyStates},
+	"keys[].passphrase": {text: "A reference to the passphrase of an encrypted PKCS#8 key.", standard: "none"},
+	"keys[].algorithm":  {text: "The JWS algorithm.", standard: "the key's own", enum: algorithms},
+	"keys[].state":      {text: "`active` signs; `published` stands in the JWKS only: a key that is being rotated in or out.", enum: keyStates},
 
 	"defaults": {text: "Any setting of a payer but its `name` and `fhir_url`, for all payers. A payer's own value wins, key by key: " +
 		"mappings are merged, lists are replaced."},
@@ -122,6 +133,14 @@ var keys = map[string]key{
 		standard: "`system/<Type>.read` (or `.rs`) for each of `export.types`",
 	},
 	"payers[].auth.client_secret": {text: "A reference to the secret, for the `client_secret_…` methods.", standard: "none"},
+	"payers[].auth.jku": {
+		text:     "The JWKS URL as registered at the payer, to the byte, for payers that want it in the assertion's header (`jku`).",
+		standard: "none: not sent",
+	},
+	"payers[].auth.basic_raw": {
+		text: "Send id and secret of `client_secret_basic` as they are, to servers that do not decode them (RFC 6749 form-encodes both).",
+	},
+	"payers[].auth.send_client_id": {text: "Send `client_id` in the form of `private_key_jwt` too, to servers that want it there."},
 
 	"payers[].export":          {text: "What is asked of the payer's `$export` operation."},
 	"payers[].export.level":    {text: "`system` asks `/$export`, `patient` `/Patient/$export`, `group` `/Group/[group_id]/$export`.", enum: levels},

@@ -19,14 +19,23 @@ const maxSecretBytes = 1 << 20
 // embeddedPrefix marks a database URL that names the directory of a private Postgres.
 const embeddedPrefix = "embedded:"
 
-// The schemes of references.
+// The schemes of references that are resolved here.
 const (
-	schemeEnv            = "env"
-	schemeFile           = "file"
-	schemeCredential     = "credential"
-	schemeSecretsManager = "aws-secretsmanager"
-	schemeKMS            = "aws-kms"
+	schemeEnv        = "env"
+	schemeFile       = "file"
+	schemeCredential = "credential"
 )
+
+// The schemes of references to what is not on this machine. Resolve does not follow them.
+const (
+	// SchemeSecretsManager names a secret by its ARN, with #member behind it for one member of a JSON object.
+	SchemeSecretsManager = "aws-secretsmanager"
+	// SchemeKMS names a private key that signs and cannot be read, by its ARN.
+	SchemeKMS = "aws-kms"
+)
+
+// Reference splits a reference into its scheme and its name; false where it is none.
+func (s Secret) Reference() (scheme, name string, ok bool) { return s.reference() }
 
 // reference splits a reference into its scheme and its name; false where it is none.
 func (s Secret) reference() (scheme, name string, ok bool) {
@@ -35,7 +44,7 @@ func (s Secret) reference() (scheme, name string, ok bool) {
 		return "", "", false
 	}
 	switch scheme {
-	case schemeEnv, schemeFile, schemeCredential, schemeSecretsManager, schemeKMS:
+	case schemeEnv, schemeFile, schemeCredential, SchemeSecretsManager, SchemeKMS:
 		return scheme, name, true
 	}
 	return "", "", false
@@ -59,17 +68,19 @@ func (*NotAReferenceError) Error() string {
 	return "expected a reference such as env:NAME, file:/path or credential:NAME: a secret is never written into the configuration"
 }
 
-// UnsupportedReferenceError says that this build cannot read from where a reference points.
+// UnsupportedReferenceError says that a reference points out of this machine, where Resolve does not follow it.
 type UnsupportedReferenceError struct {
-	Scheme string // aws-secretsmanager or aws-kms
+	Scheme string // SchemeSecretsManager or SchemeKMS
 }
 
-// Error says which references are supported.
+// Error says which references can stand in this place.
 func (e *UnsupportedReferenceError) Error() string {
-	return fmt.Sprintf("references to %s are not supported by this build: expected env:NAME, file:/path or credential:NAME", e.Scheme)
+	return fmt.Sprintf("references to %s cannot be used here: expected env:NAME, file:/path or credential:NAME", e.Scheme)
 }
 
 var (
+	secretARN      = regexp.MustCompile(`^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@!-]+(#[^#\s]+)?$`)
+	keyARN         = regexp.MustCompile(`^arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+$`)
 	envName        = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	credentialName = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]*$`)
 )
@@ -81,8 +92,10 @@ func (s Secret) valid() error {
 	switch {
 	case !ok:
 		return &NotAReferenceError{}
-	case scheme == schemeSecretsManager, scheme == schemeKMS:
-		return &UnsupportedReferenceError{Scheme: scheme}
+	case scheme == SchemeSecretsManager && !secretARN.MatchString(name):
+		return errors.New("expected the ARN of a secret behind aws-secretsmanager:, and #member for one member of a JSON object")
+	case scheme == SchemeKMS && !keyARN.MatchString(name):
+		return errors.New("expected the ARN of a key or an alias behind aws-kms:")
 	case scheme == schemeEnv && !envName.MatchString(name):
 		return errors.New("expected the name of an environment variable behind env: (letters, digits and _)")
 	case scheme == schemeCredential && !credentialName.MatchString(name):
@@ -108,6 +121,9 @@ func (s Secret) resolve(ctx context.Context, private bool) ([]byte, error) {
 		return nil, err
 	}
 	scheme, name, _ := s.reference()
+	if scheme == SchemeSecretsManager || scheme == SchemeKMS {
+		return nil, &UnsupportedReferenceError{Scheme: scheme}
+	}
 	var value []byte
 	var err error
 	switch scheme {

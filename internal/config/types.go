@@ -42,6 +42,11 @@ type JWKS struct {
 	Listen string `yaml:"listen"`
 	// URL is where payers reach the key set; doctor verifies it.
 	URL string `yaml:"url"`
+	// CertificateFile and KeyFile switch TLS on: PEM, with the whole chain. They are read again when they change.
+	CertificateFile string `yaml:"certificate_file" config:"file"`
+	KeyFile         string `yaml:"key_file" config:"file"`
+	// MaxAge is how long payers may keep the set: a new key is published at least that long before it signs.
+	MaxAge time.Duration `yaml:"max_age"`
 }
 
 // Log is the form of the log on standard error.
@@ -70,8 +75,10 @@ type Workers struct {
 type Key struct {
 	// ID is the JWK's kid.
 	ID string `yaml:"id"`
-	// PrivateKey refers to PEM or JWK bytes.
+	// PrivateKey refers to PEM or JWK bytes, or to a key in AWS KMS.
 	PrivateKey Secret `yaml:"private_key"`
+	// Passphrase refers to what opens an encrypted PKCS#8 key.
+	Passphrase Secret `yaml:"passphrase"`
 	// Algorithm is a JWS alg; empty takes the key's own default.
 	Algorithm string `yaml:"algorithm"`
 	// State is active (signs) or published (stands in the JWKS only).
@@ -119,6 +126,12 @@ type Auth struct {
 	// Scopes overrides the scopes that follow from export.types; sent verbatim.
 	Scopes       []string `yaml:"scopes"`
 	ClientSecret Secret   `yaml:"client_secret"`
+	// JKU is the registered JWKS URL, sent in the assertion's header; empty sends none.
+	JKU string `yaml:"jku"`
+	// BasicRaw sends id and secret of client_secret_basic without form-encoding them.
+	BasicRaw bool `yaml:"basic_raw"`
+	// SendClientID adds client_id to the form of private_key_jwt.
+	SendClientID bool `yaml:"send_client_id"`
 }
 
 // Export says what is asked of the payer's $export operation.
