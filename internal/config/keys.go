@@ -16,6 +16,8 @@ type key struct {
 	standard string
 	// enum lists the values that a string may have.
 	enum []string
+	// number says that editors let a bare number stand where a string is meant. Load does so everywhere.
+	number bool
 	// low and high bound a number, size or duration, in the notation of the file; empty is no bound.
 	low, high string
 }
@@ -100,7 +102,7 @@ var keys = map[string]key{
 	},
 
 	"keys":      {text: "The private keys that sign client assertions."},
-	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid"},
+	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid", number: true},
 	"keys[].private_key": {
 		text: "A reference to the private key: PKCS#1, PKCS#8 or SEC1 PEM, or a JWK. A file must be readable by its owner only. " +
 			"`aws-kms:ARN` names a key that signs in AWS KMS and never leaves it.",
@@ -120,12 +122,12 @@ var keys = map[string]key{
 
 	"payers[].auth":           {text: "The registration at the payer's authorization server (SMART Backend Services)."},
 	"payers[].auth.method":    {text: "How ingestd authenticates at the token endpoint; `none` sends no token at all.", enum: authMethods},
-	"payers[].auth.client_id": {text: "The id that the payer registered ingestd under. Required unless `method` is `none`."},
+	"payers[].auth.client_id": {text: "The id that the payer registered ingestd under. Required unless `method` is `none`.", number: true},
 	"payers[].auth.key": {
 		text:     "The `id` of the entry of `keys` that signs; it must be active.",
-		standard: "the only active key",
+		standard: "the only active key", number: true,
 	},
-	"payers[].auth.kid":       {text: "The `kid` that the payer knows the key by, where it issues its own.", standard: "the key's id"},
+	"payers[].auth.kid":       {text: "The `kid` that the payer knows the key by, where it issues its own.", standard: "the key's id", number: true},
 	"payers[].auth.token_url": {text: "The token endpoint.", standard: "discovered from `fhir_url`/.well-known/smart-configuration"},
 	"payers[].auth.audience":  {text: "The `aud` of client assertions.", standard: "the token endpoint"},
 	"payers[].auth.scopes": {
@@ -144,7 +146,7 @@ var keys = map[string]key{
 
 	"payers[].export":          {text: "What is asked of the payer's `$export` operation."},
 	"payers[].export.level":    {text: "`system` asks `/$export`, `patient` `/Patient/$export`, `group` `/Group/[group_id]/$export`.", enum: levels},
-	"payers[].export.group_id": {text: "The id of the group. Required at level `group`, refused at the others."},
+	"payers[].export.group_id": {text: "The id of the group. Required at level `group`, refused at the others.", number: true},
 	"payers[].export.types":    {text: "The resource types (`_type`): names of FHIR R4, R4B or R5.", standard: "`[]`: all that the payer has"},
 	"payers[].export.type_filters": {text: "Searches that narrow the types (`_typeFilter`), each `Type?query` with a type of `export.types`. " +
 		"Several for one type are alternatives. Parameters that shape a result (`_sort`, `_include`, `_elements`, `_count` …) are refused."},
@@ -154,7 +156,7 @@ var keys = map[string]key{
 		text: "The method of the kick-off: `get`, or `post` with a Parameters resource.",
 		enum: []string{"get", "post"},
 	},
-	"payers[].export.patients": {text: "The patients to export, as `Patient/id` or mere ids. Only with method `post`, and not at level `system`."},
+	"payers[].export.patients": {text: "The patients to export, as `Patient/id` or mere ids. Only with method `post`, and not at level `system`.", number: true},
 	"payers[].export.since": {text: "The start of an incremental run: `auto` takes the watermark of the last published export, `never` makes " +
 		"every run a full one, an RFC 3339 instant is the start of the first run."},
 	"payers[].export.since_overlap": {
@@ -191,7 +193,7 @@ var keys = map[string]key{
 		low:  "0", high: "1000000",
 	},
 	"payers[].limits.poll_min": {text: "The least time between two polls, where the payer names none.", low: "1ms"},
-	"payers[].limits.poll_max": {text: "The most time between two polls, also where the payer names more.", low: "1ms"},
+	"payers[].limits.poll_max": {text: "The most time between two polls, also where the payer names more, unless it answered 429.", low: "1ms"},
 	"payers[].limits.requests_per_second": {
 		text: "Requests to the payer's hosts; 0 is no limit.",
 		low:  "0",
