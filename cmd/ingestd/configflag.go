@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	_ "time/tzdata" // payers name timezones, and a container may have none
 
 	"github.com/spf13/cobra"
 
@@ -18,12 +20,11 @@ func addConfigFlag(cmd *cobra.Command) *string {
 	return cmd.Flags().String("config", path, "the configuration file (INGESTD_CONFIG)")
 }
 
-// loadConfig reads a configuration; one that cannot be used is an error of usage.
+// loadConfig reads a configuration; one that cannot be used is an error of usage, with a line for each problem.
 func loadConfig(path string) (*config.Config, error) {
 	c, err := config.Load(path)
-	var problems *config.Error
-	if errors.As(err, &problems) {
-		return nil, usageError{err}
+	if problems, ok := errors.AsType[*config.Error](err); ok {
+		return nil, usageError{fmt.Errorf("the configuration cannot be used: %s\n%w", count(len(problems.Problems), "problem"), err)}
 	}
 	return c, err
 }

@@ -40,13 +40,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return exitDone
 	}
-	var exit exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
 	fmt.Fprintf(stderr, "ingestd: %v\n", err)
-	var usage usageError
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}
 	return exitFailed
@@ -68,6 +66,7 @@ func newRootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w\nRun '%s --help' for usage", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
+		newCheckCommand(),
 		newDemoCommand(),
 		newExportsCommand(),
 		newHealthcheckCommand(),
@@ -76,6 +75,7 @@ func newRootCommand() *cobra.Command {
 		newPayersimCommand(),
 		newPsqlCommand(),
 		newRunCommand(),
+		newSchemaCommand(),
 		newServeCommand(),
 		newStatusCommand(),
 		newVersionCommand(),
