@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	_ "time/tzdata" // payers name timezones, and a container may have none
-
-	"github.com/spf13/cobra"
+	_ "time/tzdata"
 
 	"ingestd/internal/config"
+
+	// payers name timezones, and a container may have none
+
+	"github.com/spf13/cobra"
 )
 
 // addConfigFlag adds --config to a command.

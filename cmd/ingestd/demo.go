@@ -1,9 +1,9 @@
 package main
 
 import (
-	"github.com/spf13/cobra"
-
 	"ingestd/internal/demo"
+
+	"github.com/spf13/cobra"
 )
 
 func newDemoCommand() *cobra.Command {

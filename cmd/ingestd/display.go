@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
+	"ingestd/internal/store"
+
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
-
-	"ingestd/internal/store"
 )
 
 // display shows the progress of exports: a bar each on a terminal, and otherwise a line now and then. It is a writer for
@@ -36,7 +36,7 @@ const lineInterval = 2 * time.Second
 
 func newDisplay(out io.Writer) *display {
 	d := &display{out: out, shown: make(map[int64]*shownExport)}
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) { //nolint:gosec // a descriptor fits an int
+	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(100), mpb.WithAutoRefresh())
 	}
 	return d

@@ -122,7 +122,7 @@ func TestKeys_says_what_is_wrong_with_how_it_was_called(t *testing.T) {
 	if code, _, errs := runKeys(t, "generate", "--out", readable); code != exitDone {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
-	if err := os.Chmod(readable, 0o644); err != nil { //nolint:gosec // the point of the test
+	if err := os.Chmod(readable, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

@@ -5,9 +5,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ingestd/internal/daemon"
+
+	"github.com/spf13/cobra"
 )
 
 func newMigrateCommand() *cobra.Command {

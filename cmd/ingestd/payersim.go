@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ingestd/internal/payersim"
+
+	"github.com/spf13/cobra"
 )
 
 // payersimFlags are the flags of `ingestd payersim` that are not options of the simulator as they stand.

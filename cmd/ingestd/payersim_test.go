@@ -84,7 +84,7 @@ func TestPayersim_refuses_what_it_cannot_use(t *testing.T) {
 		"missing fault":    {append([]string{"--patients", "5", "--faults", faults + "x"}, client...), "fault file"},
 		"empty folder":     {append([]string{"--data", t.TempDir()}, client...), "ndjson"},
 		"share over one":   {append([]string{"--patients", "5", "--changes", "2"}, client...), "share"},
-		"unknown flag":     {append([]string{"--pateints", "5"}, client...), "pateints"},
+		"unknown flag":     {append([]string{"--nosuch", "5"}, client...), "nosuch"},
 		"stray arguments":  {append([]string{"--patients", "5", "stray"}, client...), "stray"},
 		"fraction seconds": {append([]string{"--patients", "5", "--token-lifetime", "100ms"}, client...), "lifetime"},
 	} {

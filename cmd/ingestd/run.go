@@ -8,15 +8,15 @@ import (
 	"io"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
-
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 )
 
 func newRunCommand() *cobra.Command {
@@ -119,8 +119,7 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 	if ctx.Err() != nil {
 		return x, errors.New("stopped at a checkpoint: run it again, or let a daemon go on with it")
 	}
-	var unknown *scheduler.UnknownPayerError
-	if errors.As(err, &unknown) {
+	if _, ok := errors.AsType[*scheduler.UnknownPayerError](err); ok {
 		return x, usageError{err}
 	}
 	return x, err

@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 
-	"github.com/spf13/cobra"
-
 	"ingestd/internal/config"
+
+	"github.com/spf13/cobra"
 )
 
 func newSchemaCommand() *cobra.Command {

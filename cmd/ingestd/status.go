@@ -4,13 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
+
+	"github.com/spf13/cobra"
 )
 
 func newStatusCommand() *cobra.Command {
@@ -64,7 +65,7 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			freshness = shortDuration(time.Duration(*s.FreshnessSeconds * float64(time.Second)))
 		}
 		if e := s.LastExport; e != nil {
-			lines, bytes = fmt.Sprint(e.Lines), byteCount(e.Bytes)
+			lines, bytes = strconv.FormatInt(e.Lines, 10), byteCount(e.Bytes)
 			changed = fmt.Sprintf("+%d ~%d -%d", e.Inserted, e.Updated, e.Deleted+e.Ghosts)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Payer, s.State, freshness,

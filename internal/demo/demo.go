@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/store"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Options are what the demo needs.
@@ -69,7 +69,7 @@ func run(ctx context.Context, o Options, meanwhile func(context.Context, *store.
 	if err := d.configure(ctx); err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(d.Dir, "ingestd.log")) //nolint:gosec // in the demo's own directory
+	log, err := os.Create(filepath.Join(d.Dir, "ingestd.log"))
 	if err != nil {
 		return fmt.Errorf("make the log: %w", err)
 	}
@@ -116,7 +116,7 @@ func (d *demo) makeDir() error {
 			return fmt.Errorf("make the demo's directory: %w", err)
 		}
 		// The private Postgres may run as another user, who must be able to pass through.
-		if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // what is secret in it has modes of its own
+		if err := os.Chmod(dir, 0o755); err != nil {
 			return fmt.Errorf("make the demo's directory: %w", err)
 		}
 		d.Dir, d.temporary = dir, true
@@ -127,7 +127,7 @@ func (d *demo) makeDir() error {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
 	d.Dir = dir
-	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // see above
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the demo's directory: %w", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "ingestd.yaml")); err == nil {

@@ -15,13 +15,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"ingestd/internal/payersim"
 	"ingestd/internal/smartauth"
 	"ingestd/internal/store"
 	"ingestd/internal/testpg"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // binary is the ingestd that the tests start.
@@ -129,7 +129,7 @@ func (s *site) configure(global string, payers []payer, extra string) {
 	fmt.Fprintf(&b, "keys: [{id: test-key, private_key: \"file:%s\"}]\npayers:\n", filepath.Join(s.dir, "key.pem"))
 	for _, p := range payers {
 		fmt.Fprintf(&b, "  - name: %s\n    fhir_url: %s/fhir\n    auth: {client_id: ingestd-test}\n", p.name, p.url)
-		for _, line := range strings.Split(strings.TrimSpace(extra), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(extra), "\n") {
 			fmt.Fprintf(&b, "    %s\n", line)
 		}
 	}

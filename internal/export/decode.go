@@ -45,9 +45,9 @@ func decode(wire io.Reader, header string, expansion int64) (io.Reader, string, 
 	plain := bufio.NewReaderSize(counted, wireBuffer)
 	var layers []string
 	for range maxGzipLayers {
-		magic, err := plain.Peek(len(gzipMagic))
-		if err != nil || !bytes.Equal(magic, gzipMagic) {
-			break // an error comes back with the first read
+		magic, _ := plain.Peek(len(gzipMagic)) // an error comes back with the first read
+		if !bytes.Equal(magic, gzipMagic) {
+			break
 		}
 		unzipped, err := gzip.NewReader(plain)
 		if err != nil {

@@ -5,7 +5,7 @@
 // never sleeps: what to do next - try again, wait, start over, give up - comes back as an *Error whose Action is decided
 // in one table (classify.go), so that a caller that survives restarts can turn it into a durable job.
 //
-//	KickOff ──► Poll, Poll, … ──► Manifest ──► Open each File ──► LineReader ──► Delete
+//	KickOff ──► Poll, … ──► Manifest ──► Open each File ──► LineReader ──► Delete
 //
 // Invariants:
 //

@@ -182,8 +182,7 @@ func (b *Body) firstBytes() ([]byte, error) {
 
 // classifyRead turns a failure while reading a file into an *Error.
 func classifyRead(ctx context.Context, err error, status int) error {
-	var known *Error
-	if errors.As(err, &known) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	e := &Error{Phase: PhaseFile, Code: CodeFileTruncated, Status: status, Action: ActionRetry, Err: err}

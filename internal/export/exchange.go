@@ -6,17 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
 	"syscall"
 	"time"
 
-	"github.com/hashicorp/go-retryablehttp"
-
 	"ingestd/internal/fhir"
 	"ingestd/internal/outbound"
 	"ingestd/internal/smartauth"
+
+	"github.com/hashicorp/go-retryablehttp"
 )
 
 const (
@@ -71,8 +72,7 @@ func (l lane) send(request *http.Request, idempotent bool) (*http.Response, erro
 
 // brokenConnection reports whether err is the kind of failure that the next connection may not have.
 func brokenConnection(err error) bool {
-	var out *outbound.Error
-	if errors.As(err, &out) {
+	if out, ok := errors.AsType[*outbound.Error](err); ok {
 		return out.Code == outbound.CodeReset || out.Code == outbound.CodeRefused
 	}
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.ECONNREFUSED)
@@ -149,9 +149,7 @@ func (c *Client) request(ctx context.Context, call call, target *url.URL) (*http
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	for name, values := range call.header {
-		request.Header[name] = values
-	}
+	maps.Copy(request.Header, call.header)
 	request.Header.Set("User-Agent", c.userAgent)
 	if c.atBase(target) {
 		for name, value := range c.payer.Export.Headers {
@@ -195,8 +193,7 @@ func (c *Client) sendError(ctx context.Context, phase Phase, err error) error {
 	if cause := ctx.Err(); cause != nil {
 		return fmt.Errorf("%s: %w", phase, context.Cause(ctx))
 	}
-	var wrapped *url.Error // its text quotes the URL with its query
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
 	e := &Error{Phase: phase, Action: ActionRetry, Err: err}

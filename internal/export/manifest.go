@@ -80,20 +80,20 @@ const (
 	maxWarnings = 20
 )
 
-// errNotManifest says that a body is JSON but no manifest; the text says what it is instead.
-type errNotManifest string
+// notManifestError says that a body is JSON but no manifest; the text says what it is instead.
+type notManifestError string
 
-func (e errNotManifest) Error() string { return string(e) }
+func (e notManifestError) Error() string { return string(e) }
 
-// errBadURL says that a URL in a manifest was refused.
-type errBadURL struct {
+// badURLError says that a URL in a manifest was refused.
+type badURLError struct {
 	list  string
 	index int
 	err   error
 }
 
-func (e *errBadURL) Error() string { return fmt.Sprintf("%s[%d]: %v", e.list, e.index, e.err) }
-func (e *errBadURL) Unwrap() error { return e.err }
+func (e *badURLError) Error() string { return fmt.Sprintf("%s[%d]: %v", e.list, e.index, e.err) }
+func (e *badURLError) Unwrap() error { return e.err }
 
 // ManifestOptions say how the URLs of a manifest are taken.
 type ManifestOptions struct {
@@ -157,7 +157,7 @@ func (c *Client) checkFiles(m *Manifest) error {
 		return nil
 	}
 	if _, err := c.ownStatusURL(m.Next); err != nil {
-		return &errBadURL{"link", 0, err}
+		return &badURLError{"link", 0, err}
 	}
 	return nil
 }
@@ -167,15 +167,14 @@ func (c *Client) manifestError(ctx context.Context, contentType string, head *he
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", PhaseManifest, context.Cause(ctx))
 	}
-	var refused *Error
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
 	e := &Error{Phase: PhaseManifest, Code: CodeNotAManifest, Status: http.StatusOK, Action: ActionFail, Err: err}
 	var (
 		start    []byte
-		bad      *errBadURL
-		foreign  errNotManifest
+		bad      *badURLError
+		foreign  notManifestError
 		encoding *encodingError
 	)
 	if head != nil {

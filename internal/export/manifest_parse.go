@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func (p *manifestParser) run() error {
 		return fmt.Errorf("read the manifest: %w", err)
 	}
 	if start != json.Delim('{') {
-		return errNotManifest("JSON that is no object")
+		return notManifestError("JSON that is no object")
 	}
 	for p.decoder.More() {
 		if err := p.member(); err != nil {
@@ -45,15 +46,15 @@ func (p *manifestParser) run() error {
 	}
 	switch _, err := p.decoder.Token(); {
 	case err == nil:
-		return errNotManifest("more than one JSON value")
+		return notManifestError("more than one JSON value")
 	case !errors.Is(err, io.EOF):
 		return fmt.Errorf("read the end of the manifest: %w", err)
 	}
 	switch {
 	case p.resourceType != "" && !p.hasOutput && fhir.KnownType(p.resourceType):
-		return errNotManifest("a FHIR " + p.resourceType)
+		return notManifestError("a FHIR " + p.resourceType)
 	case !p.hasOutput:
-		return errNotManifest("a JSON object that has no output")
+		return notManifestError("a JSON object that has no output")
 	}
 	p.settleTokens()
 	return nil
@@ -132,14 +133,13 @@ func (p *manifestParser) list(name string, files *[]File) error {
 	case token == nil: // null is as good as an empty list
 		return nil
 	case token != json.Delim('['):
-		return errNotManifest("a manifest whose " + name + " is no array")
+		return notManifestError("a manifest whose " + name + " is no array")
 	}
 	for index := 0; p.decoder.More(); index++ {
 		var item map[string]json.RawMessage
 		if err := p.decoder.Decode(&item); err != nil {
-			var wrongType *json.UnmarshalTypeError
-			if errors.As(err, &wrongType) {
-				return errNotManifest(fmt.Sprintf("a manifest whose %s[%d] is no object", name, index))
+			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				return notManifestError(fmt.Sprintf("a manifest whose %s[%d] is no object", name, index))
 			}
 			return fmt.Errorf("read the manifest: %w", noEOF(err))
 		}
@@ -158,7 +158,7 @@ func (p *manifestParser) item(list string, index int, item map[string]json.RawMe
 	file := File{Count: -1, Size: -1}
 	u, err := p.options.Resolve(p.base, stringOf(item["url"]))
 	if err != nil {
-		return &errBadURL{list, index, err}
+		return &badURLError{list, index, err}
 	}
 	file.URL = u.String()
 	file.RequiresAccessToken = p.options.NeedsToken(u)
@@ -181,7 +181,7 @@ func (p *manifestParser) item(list string, index int, item map[string]json.RawMe
 		case "continuesInFile":
 			next, err := p.options.Resolve(p.base, stringOf(value))
 			if err != nil {
-				return &errBadURL{list, index, err}
+				return &badURLError{list, index, err}
 			}
 			file.ContinuesIn = next.String()
 		case "countSeverity":
@@ -226,7 +226,7 @@ func (p *manifestParser) links(value json.RawMessage) error {
 		}
 		next, err := p.options.Resolve(p.base, stringOf(link["url"]))
 		if err != nil {
-			return &errBadURL{"link", index, err}
+			return &badURLError{"link", index, err}
 		}
 		p.manifest.Next = next.String()
 	}
@@ -247,10 +247,8 @@ func (p *manifestParser) settleTokens() {
 }
 
 func (p *manifestParser) warn(text string) {
-	for _, said := range p.manifest.Warnings {
-		if said == text {
-			return
-		}
+	if slices.Contains(p.manifest.Warnings, text) {
+		return
 	}
 	if len(p.manifest.Warnings) < maxWarnings {
 		p.manifest.Warnings = append(p.manifest.Warnings, text)

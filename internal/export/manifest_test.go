@@ -105,8 +105,7 @@ func TestMAN1_everyMemberButOutputMayBeMissing(t *testing.T) {
 		data, _ := json.Marshal(part)
 		m, err := parse(t, string(data))
 		if name == "output" {
-			var foreign errNotManifest
-			if !errors.As(err, &foreign) {
+			if _, ok := errors.AsType[notManifestError](err); !ok {
 				t.Errorf("without output: got %v", err)
 			}
 			continue
@@ -208,7 +207,7 @@ func TestMAN4_urls(t *testing.T) {
 		item, _ := json.Marshal(map[string]string{"type": "Patient", "url": text})
 		m, err := parse(t, `{"output":[`+string(item)+`]}`)
 		if want == "" {
-			var bad *errBadURL
+			var bad *badURLError
 			if !errors.As(err, &bad) || bad.list != "output" {
 				t.Errorf("%q: got %v, want a refused URL", text, err)
 			}

@@ -27,35 +27,61 @@ func TestScan_reads_the_keys_of_a_resource(t *testing.T) {
 				`"id":"o1" , "resourceType" : "Observation" } `,
 			resourceType: "Observation", id: "o1", patient: "",
 		},
-		{name: "absolute reference", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"https://h/r4/Patient/p9"}}`,
-			resourceType: "Observation", id: "o", patient: "p9"},
-		{name: "versioned reference", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p9/_history/4"}}`,
-			resourceType: "Observation", id: "o", patient: "p9"},
-		{name: "urn:uuid reference", line: `{"resourceType":"Coverage","id":"c","beneficiary":{"reference":"urn:uuid:6c5d"}}`,
-			resourceType: "Coverage", id: "c", patient: "6c5d"},
-		{name: "a group as subject", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"Group/g"}}`,
-			resourceType: "Observation", id: "o"},
-		{name: "contained subject", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"#p"}}`,
-			resourceType: "Observation", id: "o"},
-		{name: "identifier only", line: `{"resourceType":"Observation","id":"o","subject":{"identifier":{"value":"1"}}}`,
-			resourceType: "Observation", id: "o"},
-		{name: "patient is itself", line: `{"resourceType":"Patient","id":"p7","link":[{"other":{"reference":"Patient/p1"}}]}`,
-			resourceType: "Patient", id: "p7", patient: "p7"},
-		{name: "first patient of an array", line: `{"resourceType":"Appointment","id":"a","participant":[{"actor":` +
-			`{"reference":"Practitioner/x"}},{"actor":{"reference":"Patient/p2"}}]}`,
-			resourceType: "Appointment", id: "a", patient: "p2"},
-		{name: "no compartment type", line: `{"resourceType":"Organization","id":"g","subject":{"reference":"Patient/p"}}`,
-			resourceType: "Organization", id: "g"},
-		{name: "contained id does not count", line: `{"resourceType":"Claim","id":"outer","contained":[{"resourceType":"Patient","id":"inner"}]}`,
-			resourceType: "Claim", id: "outer"},
-		{name: "repeated member: the last counts, as in jsonb", line: `{"resourceType":"Claim","id":"a","id":"b"}`,
-			resourceType: "Claim", id: "b"},
+		{
+			name: "absolute reference", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"https://h/r4/Patient/p9"}}`,
+			resourceType: "Observation", id: "o", patient: "p9",
+		},
+		{
+			name: "versioned reference", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/p9/_history/4"}}`,
+			resourceType: "Observation", id: "o", patient: "p9",
+		},
+		{
+			name: "urn:uuid reference", line: `{"resourceType":"Coverage","id":"c","beneficiary":{"reference":"urn:uuid:6c5d"}}`,
+			resourceType: "Coverage", id: "c", patient: "6c5d",
+		},
+		{
+			name: "a group as subject", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"Group/g"}}`,
+			resourceType: "Observation", id: "o",
+		},
+		{
+			name: "contained subject", line: `{"resourceType":"Observation","id":"o","subject":{"reference":"#p"}}`,
+			resourceType: "Observation", id: "o",
+		},
+		{
+			name: "identifier only", line: `{"resourceType":"Observation","id":"o","subject":{"identifier":{"value":"1"}}}`,
+			resourceType: "Observation", id: "o",
+		},
+		{
+			name: "patient is itself", line: `{"resourceType":"Patient","id":"p7","link":[{"other":{"reference":"Patient/p1"}}]}`,
+			resourceType: "Patient", id: "p7", patient: "p7",
+		},
+		{
+			name: "first patient of an array", line: `{"resourceType":"Appointment","id":"a","participant":[{"actor":` +
+				`{"reference":"Practitioner/x"}},{"actor":{"reference":"Patient/p2"}}]}`,
+			resourceType: "Appointment", id: "a", patient: "p2",
+		},
+		{
+			name: "no compartment type", line: `{"resourceType":"Organization","id":"g","subject":{"reference":"Patient/p"}}`,
+			resourceType: "Organization", id: "g",
+		},
+		{
+			name: "contained id does not count", line: `{"resourceType":"Claim","id":"outer","contained":[{"resourceType":"Patient","id":"inner"}]}`,
+			resourceType: "Claim", id: "outer",
+		},
+		{
+			name: "repeated member: the last counts, as in jsonb", line: `{"resourceType":"Claim","id":"a","id":"b"}`,
+			resourceType: "Claim", id: "b",
+		},
 		{name: "escaped name and value", line: `{"resourceType":"Claim","\u0069d":"a\u002fb"}`, resourceType: "Claim", id: "a/b"},
 		{name: "meta is no object", line: `{"resourceType":"Claim","id":"a","meta":[1]}`, resourceType: "Claim", id: "a"},
-		{name: "lastUpdated is no instant", line: `{"resourceType":"Claim","id":"a","meta":{"lastUpdated":"yesterday","versionId":7}}`,
-			resourceType: "Claim", id: "a"},
-		{name: "subsetted", line: `{"resourceType":"Claim","id":"a","meta":{"tag":[{"code":"x"},{"code":"SUBSETTED"}]}}`,
-			resourceType: "Claim", id: "a", subsetted: true},
+		{
+			name: "lastUpdated is no instant", line: `{"resourceType":"Claim","id":"a","meta":{"lastUpdated":"yesterday","versionId":7}}`,
+			resourceType: "Claim", id: "a",
+		},
+		{
+			name: "subsetted", line: `{"resourceType":"Claim","id":"a","meta":{"tag":[{"code":"x"},{"code":"SUBSETTED"}]}}`,
+			resourceType: "Claim", id: "a", subsetted: true,
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

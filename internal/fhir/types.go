@@ -38,7 +38,7 @@ const resourceTypes = `
 // tableNames maps each resource type to the name of its table.
 var tableNames = func() map[string]string {
 	names := make(map[string]string)
-	for _, resourceType := range strings.Fields(resourceTypes) {
+	for resourceType := range strings.FieldsSeq(resourceTypes) {
 		names[resourceType] = snakeCase(resourceType)
 	}
 	return names

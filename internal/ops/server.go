@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"ingestd/internal/config"
 	"ingestd/internal/store"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // ServerOptions are what the admin listener needs.
@@ -143,5 +143,5 @@ func (s *Server) payers(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller is gone; there is nobody to tell
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // the caller is gone; there is nobody to tell
 }

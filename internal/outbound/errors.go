@@ -64,7 +64,7 @@ func (e *Error) Permanent() bool {
 func explain(host string, err error, certificateAsked bool) error {
 	e := &Error{Host: host, Err: err}
 	e.explain()
-	if certificateAsked && (e.Code == CodeReset || e.Code == CodeTLS) {
+	if certificateAsked && (e.Code == CodeReset || e.Code == CodeTLS || e.Code == CodeConnection) {
 		e.Code, e.Detail = CodeTLSClient, "the server asks for a client certificate, and ended the connection"
 		e.Hint = clientCertificateHint
 	}
@@ -75,14 +75,12 @@ const clientCertificateHint = "check tls.client_certificate and tls.client_key, 
 
 func (e *Error) explain() {
 	err := e.Err
-	var refused *refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*refusal](err); ok {
 		e.Code, e.Detail, e.Unsent = CodeAddressRefused, "refused to connect: "+refused.reason, true
 		e.Hint = "if this host is meant, list it under the payer's download_hosts"
 		return
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		e.Code, e.Unsent = CodeDNS, true
 		e.Detail, e.Hint = "the name cannot be resolved", "check the resolver and the network"
 		if dns.IsNotFound {

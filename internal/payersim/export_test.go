@@ -56,8 +56,10 @@ func TestKICK_requests_that_strict_servers_refuse_are_refused(t *testing.T) {
 		{"KICK-2 other method", "/$export", func(r *http.Request) { r.Method = http.MethodPut }, 405, "GET, POST"},
 		{"KICK-4 POST with commas", "/$export", post(parameter(`{"name":"_type","valueString":"Patient,Coverage"}`)), 400, "commas"},
 		{"KICK-4 POST with another value", "/$export", post(parameter(`{"name":"_since","valueString":"2026-01-01T00:00:00Z"}`)), 400, "valueInstant"},
-		{"KICK-4 POST with two _since", "/$export",
-			post(parameter(`{"name":"_since","valueInstant":"2026-01-01T00:00:00Z"},{"name":"_since","valueInstant":"2026-01-02T00:00:00Z"}`)), 400, "more than once"},
+		{
+			"KICK-4 POST with two _since", "/$export",
+			post(parameter(`{"name":"_since","valueInstant":"2026-01-01T00:00:00Z"},{"name":"_since","valueInstant":"2026-01-02T00:00:00Z"}`)), 400, "more than once",
+		},
 		{"KICK-4 POST without a name", "/$export", post(parameter(`{"valueString":"Patient"}`)), 400, "no name"},
 		{"KICK-4 POST of another resource", "/$export", post(`{"resourceType":"Patient"}`), 400, "Parameters"},
 		{"KICK-4 POST with a query", "/$export?_type=Patient", post(parameter("")), 400, "query"},

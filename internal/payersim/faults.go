@@ -62,7 +62,7 @@ const (
 // an error.
 func LoadFaults(path string) (Faults, error) {
 	var f Faults
-	text, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return f, fmt.Errorf("read fault file: %w", err)
 	}

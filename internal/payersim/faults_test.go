@@ -149,8 +149,13 @@ func TestFaults_downloads_are_slowed_down(t *testing.T) {
 func TestFaults_bad_lines_are_inserted_and_counted(t *testing.T) {
 	t.Parallel()
 	bad := []BadLine{
-		{"Patient", 0, "first"}, {"Patient", 4, "after four"}, {"Patient", 4, "after four too"}, {"Patient", 5, "after five"},
-		{"Patient", 10, "last"}, {"Patient", 11, "never"}, {"Coverage", 2, ""},
+		{"Patient", 0, "first"},
+		{"Patient", 4, "after four"},
+		{"Patient", 4, "after four too"},
+		{"Patient", 5, "after five"},
+		{"Patient", 10, "last"},
+		{"Patient", 11, "never"},
+		{"Coverage", 2, ""},
 	}
 	p := start(t, Options{Patients: 10, LinesPerFile: 4, Faults: Faults{BadLines: bad}})
 	token := p.token("system/*.rs")

@@ -100,7 +100,7 @@ func typeHint(name string) string {
 
 // openPlain opens a file for random access to its uncompressed bytes.
 func openPlain(path string) (*os.File, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator's own folder
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("payersim: data folder: %w", err)
 	}
@@ -127,7 +127,7 @@ func unpack(compressed io.Reader) (*os.File, error) {
 	if err := os.Remove(plain.Name()); err != nil {
 		return nil, errors.Join(fmt.Errorf("temporary file: %w", err), plain.Close())
 	}
-	if _, err := io.Copy(plain, reader); err != nil { //nolint:gosec // the operator's own folder
+	if _, err := io.Copy(plain, reader); err != nil {
 		return nil, errors.Join(err, plain.Close())
 	}
 	return plain, nil
@@ -135,7 +135,7 @@ func unpack(compressed io.Reader) (*os.File, error) {
 
 // index notes every line of a file. A line that names no resource type counts under the type of the file's name.
 func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
-	number := int32(len(f.files) - 1) //nolint:gosec // number of files in a folder
+	number := int32(len(f.files) - 1)
 	reader := bufio.NewReaderSize(io.NewSectionReader(file, 0, 1<<62), 1<<20)
 	var offset int64
 	var long []byte
@@ -167,7 +167,7 @@ func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
 			if resourceType == "" {
 				return fmt.Errorf("the line at byte %d names no resourceType and neither does the file's name", offset)
 			}
-			at := place{offset: offset, length: int32(len(line)), file: number, updated: noInstant} //nolint:gosec // bounded above
+			at := place{offset: offset, length: int32(len(line)), file: number, updated: noInstant}
 			if ms, ok := s.updated(); ok {
 				at.updated = ms
 			}
@@ -255,7 +255,8 @@ func (f *folder) write(ctx context.Context, p piece, yield func(line []byte) boo
 		if _, err := reader.Discard(int(at.offset - position)); err != nil {
 			return fmt.Errorf("read data folder: %w", err)
 		}
-		buf = append(slices.Grow(buf[:0], int(at.length)+1)[:at.length], '\n')
+		buf = slices.Grow(buf[:0], int(at.length)+1)[:at.length+1]
+		buf[at.length] = '\n'
 		if _, err := io.ReadFull(reader, buf[:at.length]); err != nil {
 			return fmt.Errorf("read data folder: %w", err)
 		}

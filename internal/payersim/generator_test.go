@@ -2,6 +2,7 @@ package payersim
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -85,9 +86,7 @@ func TestGenerator_increment_is_exactly_the_difference_of_two_rounds(t *testing.
 			since := baseTime.AddDate(0, 0, pair[0])
 			before, after := stateOf(t, g, pair[0]), stateOf(t, g, pair[1])
 			rebuilt := map[string]string{}
-			for key, line := range before {
-				rebuilt[key] = line
-			}
+			maps.Copy(rebuilt, before)
 			for _, resourceType := range g.types() {
 				sel := selection{resourceType: resourceType, round: pair[1], since: since}
 				pieces, err := g.plan(t.Context(), sel, 7)

@@ -2,6 +2,7 @@ package payersim
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -261,9 +262,7 @@ func TestKEY_key_sets_that_break_a_rule_verify_nothing(t *testing.T) {
 	changed := func(base *testKey, name string, value any) []byte {
 		k := *base
 		k.jwk = map[string]any{}
-		for n, v := range base.jwk {
-			k.jwk[n] = v
-		}
+		maps.Copy(k.jwk, base.jwk)
 		k.jwk[name] = value
 		return set(&k)
 	}

@@ -33,9 +33,18 @@ var (
 	}
 	streets = []string{"Maple Street", "Oak Avenue", "Washington Boulevard", "Mill Road", "Lakeview Drive", "Church Street", "Elm Court"}
 	cities  = []struct{ city, state, zip string }{
-		{"Springfield", "MA", "01103"}, {"Columbus", "OH", "43215"}, {"Tucson", "AZ", "85701"}, {"Raleigh", "NC", "27601"},
-		{"Boise", "ID", "83702"}, {"Omaha", "NE", "68102"}, {"Richmond", "VA", "23219"}, {"Eugene", "OR", "97401"},
-		{"Albany", "NY", "12207"}, {"El Paso", "TX", "79901"}, {"Fresno", "CA", "93721"}, {"Madison", "WI", "53703"},
+		{"Springfield", "MA", "01103"},
+		{"Columbus", "OH", "43215"},
+		{"Tucson", "AZ", "85701"},
+		{"Raleigh", "NC", "27601"},
+		{"Boise", "ID", "83702"},
+		{"Omaha", "NE", "68102"},
+		{"Richmond", "VA", "23219"},
+		{"Eugene", "OR", "97401"},
+		{"Albany", "NY", "12207"},
+		{"El Paso", "TX", "79901"},
+		{"Fresno", "CA", "93721"},
+		{"Madison", "WI", "53703"},
 	}
 	races = []code{
 		{"2106-3", "White"},

@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/jackc/pgx/v5"
-
 	"ingestd/internal/fhir"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Source is what a payer holds: type → id → the line as it was sent.
