@@ -8,10 +8,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"ingestd/internal/config"
 	"ingestd/internal/scheduler"
-
-	"github.com/spf13/cobra"
 )
 
 // nextRuns is how many runs of a payer are told ahead.

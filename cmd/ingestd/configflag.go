@@ -6,11 +6,9 @@ import (
 	"os"
 	_ "time/tzdata"
 
-	"ingestd/internal/config"
-
-	// payers name timezones, and a container may have none
-
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/config"
 )
 
 // addConfigFlag adds --config to a command.

@@ -1,9 +1,9 @@
 package main
 
 import (
-	"ingestd/internal/demo"
-
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/demo"
 )
 
 func newDemoCommand() *cobra.Command {

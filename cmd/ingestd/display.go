@@ -7,11 +7,11 @@ import (
 	"sync"
 	"time"
 
-	"ingestd/internal/store"
-
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
+
+	"ingestd/internal/store"
 )
 
 // display shows the progress of exports: a bar each on a terminal, and otherwise a line now and then. It is a writer for

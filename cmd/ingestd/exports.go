@@ -11,12 +11,12 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
-
-	"github.com/spf13/cobra"
 )
 
 func newExportsCommand() *cobra.Command {

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/spf13/cobra"
+
 	"ingestd/internal/config"
 	"ingestd/internal/smartauth"
-
-	"github.com/spf13/cobra"
 )
 
 func newKeysCommand() *cobra.Command {

@@ -5,9 +5,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"ingestd/internal/daemon"
-
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/daemon"
 )
 
 func newMigrateCommand() *cobra.Command {

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"ingestd/internal/payersim"
-
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/payersim"
 )
 
 // payersimFlags are the flags of `ingestd payersim` that are not options of the simulator as they stand.

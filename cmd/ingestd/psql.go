@@ -10,10 +10,10 @@ import (
 	"strconv"
 	"syscall"
 
-	"ingestd/internal/daemon"
-
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/daemon"
 )
 
 func newPsqlCommand() *cobra.Command {

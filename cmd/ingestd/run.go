@@ -8,15 +8,15 @@ import (
 	"io"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
-
-	"github.com/google/uuid"
-	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 )
 
 func newRunCommand() *cobra.Command {

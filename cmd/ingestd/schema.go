@@ -3,9 +3,9 @@ package main
 import (
 	"fmt"
 
-	"ingestd/internal/config"
-
 	"github.com/spf13/cobra"
+
+	"ingestd/internal/config"
 )
 
 func newSchemaCommand() *cobra.Command {

@@ -6,10 +6,10 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/spf13/cobra"
+
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
-
-	"github.com/spf13/cobra"
 )
 
 func newServeCommand() *cobra.Command {

@@ -8,10 +8,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
-
-	"github.com/spf13/cobra"
 )
 
 func newStatusCommand() *cobra.Command {

@@ -12,11 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/store"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Options are what the demo needs.

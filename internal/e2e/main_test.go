@@ -15,13 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"ingestd/internal/payersim"
 	"ingestd/internal/smartauth"
 	"ingestd/internal/store"
 	"ingestd/internal/testpg"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // binary is the ingestd that the tests start.

@@ -13,11 +13,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-retryablehttp"
+
 	"ingestd/internal/fhir"
 	"ingestd/internal/outbound"
 	"ingestd/internal/smartauth"
-
-	"github.com/hashicorp/go-retryablehttp"
 )
 
 const (

@@ -5,11 +5,11 @@ import (
 	"log/slog"
 	"time"
 
-	"ingestd/internal/config"
-	"ingestd/internal/store"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"ingestd/internal/config"
+	"ingestd/internal/store"
 )
 
 // Metrics are the metrics of one instance, under the prefix ingestd_. It is a scheduler.Observer: what happens in this

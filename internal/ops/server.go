@@ -13,10 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"ingestd/internal/config"
 	"ingestd/internal/store"
-
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 // ServerOptions are what the admin listener needs.

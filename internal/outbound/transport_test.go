@@ -21,9 +21,9 @@ import (
 	"testing"
 	"time"
 
-	"ingestd/internal/config"
-
 	"go.uber.org/goleak"
+
+	"ingestd/internal/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"ingestd/internal/store/embedded"
-
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/store/embedded"
 )
 
 var shared struct {

@@ -9,9 +9,9 @@ import (
 	"fmt"
 	"math/big"
 
-	"ingestd/internal/fhir"
-
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
 )
 
 // Source is what a payer holds: type → id → the line as it was sent.
