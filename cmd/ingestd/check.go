@@ -109,7 +109,7 @@ func printKeySummary(w io.Writer, c *config.Config) {
 		}
 		line := fmt.Sprintf("%s  %s  %s", k.ID, k.State, k.PrivateKey)
 		if k.State == "active" {
-			line += fmt.Sprintf("  signs for %s", count(signs, "payer"))
+			line += "  signs for " + count(signs, "payer")
 		}
 		fmt.Fprintf(w, "%s\t%s\n", heading, line)
 	}

@@ -14,7 +14,7 @@ import (
 func (c checker) bounds(value reflect.Value, path, described string) {
 	for _, f := range orderedFields(value.Type()) {
 		at, k := join(path, f.key), join(described, f.key)
-		switch v := value.Field(f.index); v.Kind() { //nolint:exhaustive // the kinds that the configuration has
+		switch v := value.Field(f.index); v.Kind() {
 		case reflect.Struct:
 			c.bounds(v, at, k)
 		case reflect.Slice:

@@ -58,7 +58,7 @@ func (d *decoder) decode(node *yaml.Node, target reflect.Value, path string) {
 	if d.aliases > 0 && !d.expand(1, d.lines[path], path) {
 		return
 	}
-	switch target.Kind() { //nolint:exhaustive // the kinds that the configuration has
+	switch target.Kind() {
 	case reflect.Struct:
 		d.decodeStruct(node, target, path)
 	case reflect.Slice:
@@ -174,7 +174,7 @@ func (d *decoder) merge(node *yaml.Node, path string, depth int, add func(p pair
 	if !d.expand(1+len(node.Content), line, path) {
 		return
 	}
-	switch node.Kind { //nolint:exhaustive // all others are wrong here
+	switch node.Kind {
 	case yaml.MappingNode:
 		d.collect(node, path, depth, add)
 	case yaml.SequenceNode:

@@ -49,11 +49,35 @@ func TestReference_documents_every_key(t *testing.T) {
 	}
 }
 
+func TestDocumentation_shows_configurations_that_are_valid(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(data), -1) {
+		text := block[1]
+		if !strings.Contains(text, "payers:") {
+			continue
+		}
+		if !strings.Contains(text, "database:") {
+			text = head + text
+		}
+		if _, err := config.Parse("configuration.md", []byte(text)); err != nil {
+			t.Errorf("%v\n%s", err, text)
+		}
+		shown++
+	}
+	if shown < 2 {
+		t.Errorf("found %d configurations, want two or more", shown)
+	}
+}
+
 // keyPaths lists the leaves of a type by its yaml tags, without the package's own way of doing so.
 func keyPaths(t reflect.Type, path string) []string {
 	var paths []string
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, ft := f.Tag.Get("yaml"), f.Type
 		if name == "-" {
 			continue

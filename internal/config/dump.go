@@ -36,15 +36,17 @@ func dumpStruct(value reflect.Value) *yaml.Node {
 	mapping := &yaml.Node{Kind: yaml.MappingNode}
 	for _, f := range orderedFields(value.Type()) {
 		v := value.Field(f.index)
-		switch v.Kind() { //nolint:exhaustive // a zero of the other kinds is a value
-		case reflect.String, reflect.Slice, reflect.Map, reflect.Struct:
-			if v.IsZero() && f.key != "listen" && f.key != "payers" {
-				continue
-			}
+		if v.IsZero() && !saysSomething(v) && f.key != "listen" && f.key != "payers" {
+			continue
 		}
 		mapping.Content = append(mapping.Content, scalar("!!str", f.key), dumpValue(v))
 	}
 	return mapping
+}
+
+// saysSomething reports whether a zero is a value: false and 0 are.
+func saysSomething(v reflect.Value) bool {
+	return v.Kind() == reflect.Bool || v.CanInt() || v.CanFloat()
 }
 
 func dumpValue(v reflect.Value) *yaml.Node {
@@ -60,7 +62,7 @@ func dumpValue(v reflect.Value) *yaml.Node {
 		}
 		return headers
 	}
-	switch v.Kind() { //nolint:exhaustive // the kinds that the configuration has
+	switch v.Kind() {
 	case reflect.Struct:
 		return dumpStruct(v)
 	case reflect.Slice:

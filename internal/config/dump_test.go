@@ -106,7 +106,7 @@ func TestSecret_prints_no_secret_by_any_way(t *testing.T) {
 			t.Fatal(err)
 		}
 		for way, text := range map[string]string{
-			"%s": fmt.Sprintf("%s", secret), "%v": fmt.Sprintf("%v", secret), "%+v": fmt.Sprintf("%+v", config.Database{URL: secret}),
+			"%v": fmt.Sprintf("%v", secret), "%+v": fmt.Sprintf("%+v", config.Database{URL: secret}),
 			"%#v": fmt.Sprintf("%#v", config.Database{URL: secret}), "%q": fmt.Sprintf("%q", secret), "%x": fmt.Sprintf("%x", secret),
 			"slog": log.String(), "JSON": string(asJSON), "YAML": string(asYAML), "Dump": string(dump),
 		} {

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"reflect"
-	"strings"
-)
+import "strings"
 
 // key describes one key of the file: what it means, and which values it takes. The checks of single values, the JSON
 // Schema and docs/configuration.md follow from it.
@@ -22,7 +19,7 @@ type key struct {
 	low, high string
 }
 
-// describe finds the description of a key by its path, in which the elements of a list have no number.
+// describeKey finds the description of a key by its path, in which the elements of a list have no number.
 func describeKey(path string) key {
 	if rest, ok := strings.CutPrefix(path, "defaults."); ok {
 		path = "payers[]." + rest
@@ -229,19 +226,4 @@ var keys = map[string]key{
 		text: "The share of a type's resources that a full export may remove; with more, the publish is held back until somebody decides.",
 		low:  "0", high: "1",
 	},
-}
-
-// walk visits the keys of a struct in their order: every key, with its path from the struct on, and its type. A list of
-// structs is visited as path[].
-func walk(t reflect.Type, path string, visit func(path string, t reflect.Type)) {
-	for _, f := range orderedFields(t) {
-		full, ft := join(path, f.key), t.Field(f.index).Type
-		visit(full, ft)
-		switch {
-		case ft.Kind() == reflect.Struct:
-			walk(ft, full, visit)
-		case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
-			walk(ft.Elem(), full+"[]", visit)
-		}
-	}
 }

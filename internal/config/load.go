@@ -49,11 +49,11 @@ func Parse(name string, data []byte) (*Config, error) {
 
 // readFile reads a configuration file, which may also be a pipe.
 func (p *parser) readFile(path string) ([]byte, error) {
-	file, err := os.Open(path) //nolint:gosec // the operator's own choice
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", cause(err))
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	if info, err := file.Stat(); err == nil {
 		p.read = append(p.read, info)
 	}
@@ -69,8 +69,7 @@ func (p *parser) readFile(path string) ([]byte, error) {
 
 // cause is what a file system error says without the path, which messages name already.
 func cause(err error) error {
-	var pathError *os.PathError
-	if errors.As(err, &pathError) {
+	if pathError, ok := errors.AsType[*os.PathError](err); ok {
 		return pathError.Err
 	}
 	return err
@@ -149,8 +148,8 @@ func (p *parser) root(file string, data []byte) *yaml.Node {
 // syntaxError says what is wrong with YAML, and where. It leaves out what the parser quotes from the file: a secret that
 // begins with an asterisk is an alias to the parser.
 func syntaxError(err error) (line int, text string) {
-	var failed *yaml.LoadError
-	if !errors.As(err, &failed) {
+	failed, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
 		return 0, "it cannot be read"
 	}
 	if strings.HasPrefix(failed.Message, "unknown anchor") {

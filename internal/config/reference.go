@@ -68,7 +68,7 @@ func typeText(v reflect.Value, path string) string {
 	case t == sizeType:
 		return "size"
 	}
-	switch v.Kind() { //nolint:exhaustive // the kinds that the configuration has
+	switch v.Kind() {
 	case reflect.Map:
 		return "mapping of strings"
 	case reflect.Slice:

@@ -80,7 +80,7 @@ func expected(t reflect.Type) string {
 	case secretType:
 		return "a reference such as env:NAME or file:/path"
 	}
-	switch t.Kind() { //nolint:exhaustive // the kinds that the configuration has
+	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.Int:
@@ -95,7 +95,7 @@ func expected(t reflect.Type) string {
 // kind says what sort of node stands where another was expected. It does not repeat a value: a database's URL that stands
 // beside its key holds a password.
 func kind(node *yaml.Node) string {
-	switch node.Kind { //nolint:exhaustive // the others are not values
+	switch node.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
 	case yaml.SequenceNode:
@@ -138,10 +138,10 @@ func parseSize(text string) (Size, error) {
 		}
 	}
 	n, err := strconv.ParseUint(number, 10, 63)
-	if err != nil || int64(n) > (1<<62)/factor { //nolint:gosec // 63 bits were read
+	if err != nil || int64(n) > (1<<62)/factor {
 		return 0, fmt.Errorf("%q is not a size", text)
 	}
-	return Size(int64(n) * factor), nil //nolint:gosec // 63 bits were read
+	return Size(int64(n) * factor), nil
 }
 
 // inDir makes a relative file name start from the directory of the file that it is written in.

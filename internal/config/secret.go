@@ -95,7 +95,7 @@ func (s Secret) valid() error {
 	case scheme == SchemeSecretsManager && !secretARN.MatchString(name):
 		return errors.New("expected the ARN of a secret behind aws-secretsmanager:, and #member for one member of a JSON object")
 	case scheme == SchemeKMS && !keyARN.MatchString(name):
-		return errors.New("expected the ARN of a key or an alias behind aws-kms:")
+		return errors.New("expected aws-kms: and the ARN of a key or an alias")
 	case scheme == schemeEnv && !envName.MatchString(name):
 		return errors.New("expected the name of an environment variable behind env: (letters, digits and _)")
 	case scheme == schemeCredential && !credentialName.MatchString(name):
@@ -153,11 +153,11 @@ func (s Secret) resolve(ctx context.Context, private bool) ([]byte, error) {
 
 func readSecret(path string, private bool) ([]byte, error) {
 	// Without O_NONBLOCK, opening a pipe would wait for its writer.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // the operator's own choice
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", cause(err))
 	}
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	// The permissions are those of the file that was opened, not of one that was put in its place since.
 	info, err := file.Stat()
 	switch {

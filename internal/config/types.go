@@ -43,8 +43,8 @@ type JWKS struct {
 	// URL is where payers reach the key set; doctor verifies it.
 	URL string `yaml:"url"`
 	// CertificateFile and KeyFile switch TLS on: PEM, with the whole chain. They are read again when they change.
-	CertificateFile string `yaml:"certificate_file" config:"file"`
-	KeyFile         string `yaml:"key_file" config:"file"`
+	CertificateFile string `config:"file" yaml:"certificate_file"`
+	KeyFile         string `config:"file" yaml:"key_file"`
 	// MaxAge is how long payers may keep the set: a new key is published at least that long before it signs.
 	MaxAge time.Duration `yaml:"max_age"`
 }
@@ -174,16 +174,16 @@ type Limits struct {
 // DownloadHost is a further origin that a manifest's URLs may name.
 type DownloadHost struct {
 	// Host is host or host:port.
-	Host string `yaml:"host" config:"short"`
+	Host string `config:"short" yaml:"host"`
 	// Token permits sending the access token there.
 	Token bool `yaml:"token"`
 }
 
 // TLS is how connections to one payer are secured.
 type TLS struct {
-	CAFile            string `yaml:"ca_file" config:"file"`
-	ClientCertificate string `yaml:"client_certificate" config:"file"`
-	ClientKey         string `yaml:"client_key" config:"file"`
+	CAFile            string `config:"file" yaml:"ca_file"`
+	ClientCertificate string `config:"file" yaml:"client_certificate"`
+	ClientKey         string `config:"file" yaml:"client_key"`
 	// MinVersion is 1.2 or 1.3.
 	MinVersion string `yaml:"min_version"`
 }

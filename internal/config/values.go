@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,7 +25,7 @@ func (s Size) String() string {
 			return fmt.Sprintf("%d%s", s/unit.bytes, unit.suffix)
 		}
 	}
-	return fmt.Sprintf("%d", int64(s))
+	return strconv.FormatInt(int64(s), 10)
 }
 
 // MarshalYAML writes the size as it is written in a file.
