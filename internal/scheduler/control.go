@@ -3,7 +3,6 @@ package scheduler
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -28,7 +27,7 @@ func (e *Engine) Release(ctx context.Context, id int64, by string) error {
 		if err := e.store.ReleaseTx(ctx, tx, id, by); err != nil {
 			return err
 		}
-		return e.insertTx(ctx, tx, publishExportArgs{ExportID: id, Generation: x.Generation}, "", time.Time{})
+		return e.insertTx(ctx, tx, publishExportArgs{ExportID: id, Generation: x.Generation}, "")
 	})
 }
 
@@ -54,7 +53,7 @@ func (e *Engine) cancelTx(ctx context.Context, tx pgx.Tx, x store.Export, reason
 	if err := e.store.CancelTx(ctx, tx, x.ID, reason); err != nil {
 		return err
 	}
-	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, "", time.Time{})
+	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, "")
 }
 
 func (e *Engine) decide(ctx context.Context, id int64, want string, change func(tx pgx.Tx, x store.Export) error) error {

@@ -145,13 +145,13 @@ func (e *Engine) Run(ctx context.Context) error {
 	close(e.draining)
 	cancel()
 	<-e.client.Stopped()
-	e.logger.Info("engine stopped") //nolint:sloglint // the context has ended
+	e.logger.Info("engine stopped")
 	return nil
 }
 
 // insertTx enqueues a job in the caller's transaction, on the queue of the export.
-func (e *Engine) insertTx(ctx context.Context, tx pgx.Tx, args river.JobArgs, queue string, at time.Time) error {
-	opts := &river.InsertOpts{Queue: queueControl, ScheduledAt: at}
+func (e *Engine) insertTx(ctx context.Context, tx pgx.Tx, args river.JobArgs, queue string) error {
+	opts := &river.InsertOpts{Queue: queueControl}
 	switch args.(type) {
 	case loadFileArgs, publishExportArgs:
 		opts.Queue = queueBulk

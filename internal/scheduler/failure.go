@@ -72,15 +72,13 @@ func isA[T error](err error) bool {
 
 // action is what a failure asks for. Failures of Postgres, and whatever is unknown, are tried again.
 func action(err error) (export.Action, time.Duration) {
-	var auth *smartauth.Error
-	if errors.As(err, &auth) {
+	if auth, ok := errors.AsType[*smartauth.Error](err); ok {
 		if auth.Temporary {
 			return export.ActionRetry, auth.RetryAfter
 		}
 		return export.ActionFail, 0
 	}
-	var protocol *export.Error
-	if errors.As(err, &protocol) {
+	if protocol, ok := errors.AsType[*export.Error](err); ok {
 		return protocol.Action, protocol.RetryAfter
 	}
 	switch {
@@ -135,7 +133,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 				if err := e.store.RestartTx(ctx, tx, x.ID); err != nil {
 					return err
 				}
-				return e.insertTx(ctx, tx, startExportArgs{ExportID: x.ID, Generation: x.Generation + 1}, x.Queue, time.Time{})
+				return e.insertTx(ctx, tx, startExportArgs{ExportID: x.ID, Generation: x.Generation + 1}, x.Queue)
 			})
 		}
 	case export.ActionRetry, export.ActionRenew:
@@ -160,5 +158,5 @@ func (e *Engine) failTx(ctx context.Context, tx pgx.Tx, x store.Export, f store.
 	if err := e.store.FailTx(ctx, tx, x.ID, f); err != nil {
 		return err
 	}
-	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue, time.Time{})
+	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue)
 }

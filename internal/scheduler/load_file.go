@@ -129,9 +129,9 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		case err != nil:
 			return err
 		case next.Publish:
-			return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue, time.Time{})
+			return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
 		case next.File >= 0:
-			return e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: next.File}, x.Queue, time.Time{})
+			return e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: next.File}, x.Queue)
 		}
 		return nil
 	})
@@ -167,8 +167,7 @@ func (w *loadFileWorker) renew(ctx context.Context, x store.Export, expired erro
 
 // retry is a failure that the job is tried again for.
 func retry(err error) error {
-	var protocol *export.Error
-	if errors.As(err, &protocol) {
+	if protocol, ok := errors.AsType[*export.Error](err); ok {
 		again := *protocol
 		again.Action = export.ActionRetry
 		return &again

@@ -71,12 +71,12 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 				return err
 			}
 			for _, ordinal := range first {
-				if err := e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue, time.Time{}); err != nil {
+				if err := e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue); err != nil {
 					return err
 				}
 			}
 			if len(first) == 0 {
-				return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue, time.Time{})
+				return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
 			}
 			return nil
 		})

@@ -70,7 +70,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		Watermark:          watermark(x, time.Now()),
 	}
 	published, err := e.store.Publish(ctx, lease, x.ID, options, func(ctx context.Context, tx pgx.Tx) error {
-		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue, time.Time{}); err != nil {
+		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue); err != nil {
 			return err
 		}
 		return completeTx(ctx, tx, job)

@@ -98,6 +98,6 @@ func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, 
 			return err
 		}
 		e.logger.WarnContext(ctx, "taken over from an instance that is gone", "job", args.Kind(), "match", match)
-		return e.insertTx(ctx, tx, args, e.options.Queue, time.Time{})
+		return e.insertTx(ctx, tx, args, e.options.Queue)
 	})
 }

@@ -47,7 +47,7 @@ func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, 
 		if id, err = e.store.CreateExportTx(ctx, tx, request); err != nil {
 			return err
 		}
-		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, request.Queue, time.Time{})
+		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, request.Queue)
 	})
 	return id, err
 }

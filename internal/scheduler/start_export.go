@@ -55,7 +55,7 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 			if err := e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date); err != nil {
 				return err
 			}
-			return e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue, time.Time{})
+			return e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
 		})
 	})
 }

@@ -123,7 +123,7 @@ func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 			return err
 		}
 		log.InfoContext(ctx, "export due", "export_id", id, "due_at", due, "kind", request.Kind)
-		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, "", time.Time{})
+		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, "")
 	})
 	if errors.Is(err, store.ErrExportRunning) {
 		// A full export comes seldom: it waits for its turn rather than for its next tick.

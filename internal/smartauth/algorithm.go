@@ -5,12 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"fmt"
-	"slices"
-
 	// The hash functions that the algorithms name must be linked in.
 	_ "crypto/sha256"
 	_ "crypto/sha512"
+	"fmt"
+	"slices"
 )
 
 // The size of RSA keys that are taken: less is refused by RFC 7518 section 3.3, more only burns time.

@@ -215,8 +215,7 @@ func (c *chunk) quarantine(line Line, err error, resourceType, resourceID string
 		resourceType: clip(resourceType, 64), resourceID: clip(resourceID, fhir.MaxIDBytes),
 		raw: append([]byte(nil), line.Bytes[:min(len(line.Bytes), maxQuarantinedBytes)]...), rawBytes: int64(len(line.Bytes)),
 	}
-	var lineError *fhir.LineError
-	if errors.As(err, &lineError) {
+	if lineError, ok := errors.AsType[*fhir.LineError](err); ok {
 		q.reason = lineError.Reason
 	}
 	c.quarantined = append(c.quarantined, q)

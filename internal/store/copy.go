@@ -83,7 +83,7 @@ func (r *rowReader) advance() bool {
 	b = appendBytes(b, row.versionID)
 	b = appendTime(b, row.lastUpdated)
 	b = appendBytes(b, row.patientID)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(row.resource)+1)) //nolint:gosec // a line is far below 4 GiB
+	b = binary.BigEndian.AppendUint32(b, uint32(len(row.resource)+1))
 	b = append(b, jsonbVersion)
 	before := len(b)
 	b = appendBytes(b, row.digest[:])
@@ -98,7 +98,7 @@ func appendBytes(b, value []byte) []byte {
 	if value == nil {
 		return binary.BigEndian.AppendUint32(b, 0xffffffff) // null
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(len(value))) //nolint:gosec // a key is far below 4 GiB
+	b = binary.BigEndian.AppendUint32(b, uint32(len(value)))
 	return append(b, value...)
 }
 
@@ -111,12 +111,12 @@ func appendTime(b []byte, t time.Time) []byte {
 
 func appendInt4(b []byte, v int32) []byte {
 	b = binary.BigEndian.AppendUint32(b, 4)
-	return binary.BigEndian.AppendUint32(b, uint32(v)) //nolint:gosec // two's complement is the format
+	return binary.BigEndian.AppendUint32(b, uint32(v))
 }
 
 func appendInt8(b []byte, v int64) []byte {
 	b = binary.BigEndian.AppendUint32(b, 8)
-	return binary.BigEndian.AppendUint64(b, uint64(v)) //nolint:gosec // two's complement is the format
+	return binary.BigEndian.AppendUint64(b, uint64(v))
 }
 
 // copyRows copies the rows that are not unchanged into a staging table and returns their number. What Postgres refuses

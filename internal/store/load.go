@@ -393,7 +393,7 @@ func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row)
 	if unchanged == int64(len(rows)) {
 		return unchanged, nil
 	}
-	_, err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer, //nolint:gosec // ordinals are small
+	_, err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer,
 		func(r *row, sqlState string) {
 			c.quarantined = append(c.quarantined, quarantined{
 				line: r.line, offset: r.offset, reason: fhir.ReasonRefused, detail: "SQLSTATE " + sqlState,

@@ -93,11 +93,11 @@ func TestFILE7_a_file_that_begins_with_other_lines_is_loaded_anew(t *testing.T) 
 		t.Fatal(err)
 	}
 	changed := append([]string{patient("other", "", "1")}, text...)
-	f, err := loadFile(t, s, e, 0, &lines{text: changed}, 16<<10)
-	if !errors.Is(err, store.ErrFileChanged) {
+	if _, err := loadFile(t, s, e, 0, &lines{text: changed}, 16<<10); !errors.Is(err, store.ErrFileChanged) {
 		t.Fatalf("got %v, want ErrFileChanged", err)
 	}
-	if f, err = s.File(t.Context(), e.ID, 0); err != nil || f.LineNumber != 0 || f.Staged != 0 {
+	f, err := s.File(t.Context(), e.ID, 0)
+	if err != nil || f.LineNumber != 0 || f.Staged != 0 {
 		t.Fatalf("got %+v, %v, want the file at its beginning", f, err)
 	}
 	if _, err = loadFile(t, s, e, 0, &lines{text: changed}, 16<<10); err != nil {

@@ -183,8 +183,7 @@ func readMigrations(ctx context.Context, db querier) ([]Migration, error) {
 		all[version-1].AppliedAt = appliedAt
 		return nil
 	})
-	var tooNew *SchemaTooNewError
-	if errors.As(err, &tooNew) {
+	if _, ok := errors.AsType[*SchemaTooNewError](err); ok {
 		return nil, err
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -105,8 +106,7 @@ func (s *Store) Publish(ctx context.Context, lease *Lease, id int64, o PublishOp
 		e = p.export
 		return then(ctx, tx)
 	})
-	var held *HeldError
-	if errors.As(err, &held) {
+	if held, ok := errors.AsType[*HeldError](err); ok {
 		holdErr := change(ctx, conn, `
 			UPDATE ingest.export SET state = 'held', error_code = 'ghost_guard', error = $2, hint = $3
 			WHERE id = $1 AND state = 'publishing'`, id, held.Error(),
@@ -455,7 +455,7 @@ func (p *publisher) finish(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("record the publish: %w", err)
 	}
-	if _, err := p.tx.Exec(ctx, `SELECT pg_notify($1, $2)`, PublishedChannel, fmt.Sprint(e.ID)); err != nil {
+	if _, err := p.tx.Exec(ctx, `SELECT pg_notify($1, $2)`, PublishedChannel, strconv.FormatInt(e.ID, 10)); err != nil {
 		return fmt.Errorf("announce the publish: %w", err)
 	}
 	return nil

@@ -245,11 +245,13 @@ func TestPublish_refuses_what_must_not_be_seen(t *testing.T) {
 		{"MAN5 errors that are accepted", []testFile{good, outcome}, func(o *store.PublishOptions) { o.AcceptErrors = true }, nil},
 		{"MAN5 warnings", []testFile{good, warning}, nil, nil},
 		{
-			"too many bad lines", []testFile{output("Patient", patient("a", "", "1"), "nope")},
+			"too many bad lines",
+			[]testFile{output("Patient", patient("a", "", "1"), "nope")},
 			func(o *store.PublishOptions) { o.QuarantineMaxShare = 0.4 }, isA[*store.QuarantineError],
 		},
 		{
-			"a share of bad lines that is permitted", []testFile{output("Patient", patient("a", "", "1"), "nope")},
+			"a share of bad lines that is permitted",
+			[]testFile{output("Patient", patient("a", "", "1"), "nope")},
 			func(o *store.PublishOptions) { o.QuarantineMaxShare = 0.5 }, nil,
 		},
 	}

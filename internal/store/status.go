@@ -106,7 +106,10 @@ func (s *Store) TypeLedgers(ctx context.Context, id int64) ([]TypeLedger, error)
 		SELECT coalesce(t.resource_type, f.resource_type), coalesce(f.lines, 0), coalesce(f.bytes, 0), coalesce(t.inserted, 0),
 			coalesce(t.updated, 0), coalesce(t.unchanged, 0), coalesce(t.superseded, 0), coalesce(t.deleted, 0),
 			coalesce(t.ghosts, 0), coalesce(f.files, 0)
-		FROM (SELECT * FROM ingest.export_type WHERE export_id = $1) AS t
+		FROM (
+			SELECT resource_type, inserted, updated, unchanged, superseded, deleted, ghosts
+			FROM ingest.export_type WHERE export_id = $1
+		) AS t
 		FULL JOIN (
 			SELECT resource_type, sum(lines)::bigint AS lines, sum(bytes)::bigint AS bytes, count(*) AS files
 			FROM ingest.export_file WHERE export_id = $1 AND kind = 'output' GROUP BY resource_type

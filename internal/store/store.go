@@ -45,7 +45,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	bulkConfig := config.Copy()
-	config.MaxConns, bulkConfig.MaxConns = int32(connections-connections/2), int32(connections/2) //nolint:gosec // at most 10,000
+	config.MaxConns, bulkConfig.MaxConns = int32(connections-connections/2), int32(connections/2)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the connection pool: %w", err)
@@ -125,8 +125,7 @@ func rollback(ctx context.Context, tx pgx.Tx) {
 
 // SQLState returns the SQLSTATE of a Postgres error, or "" where err is none.
 func SQLState(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
 	return ""

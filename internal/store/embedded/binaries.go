@@ -81,7 +81,7 @@ func majorOf(b binaries) int {
 	if err != nil {
 		return 0
 	}
-	for _, field := range strings.Fields(string(out)) {
+	for field := range strings.FieldsSeq(string(out)) {
 		major, _, _ := strings.Cut(field, ".")
 		if n, err := strconv.Atoi(major); err == nil {
 			return n
@@ -92,7 +92,7 @@ func majorOf(b binaries) int {
 
 // clusterVersion reads the major version that a data directory was made by; "" where there is none.
 func clusterVersion(data string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(data, "PG_VERSION")) //nolint:gosec // the operator's own directory
+	text, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
 	}

@@ -18,7 +18,7 @@ import (
 // testDir is a directory that the server's user can reach, which t.TempDir is not for root.
 func testDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "embedded-") //nolint:usetesting // see above
+	dir, err := os.MkdirTemp("", "embedded-")
 	if err != nil {
 		t.Fatal(err)
 	}

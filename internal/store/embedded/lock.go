@@ -41,11 +41,11 @@ func lockFile(ctx context.Context, path string, kind lockKind) (*os.File, error)
 func tryLockFile(path string) (*os.File, error) { return tryLock(path, exclusive) }
 
 func tryLock(path string, kind lockKind) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600) //nolint:gosec // in the operator's own directory
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock %s: %w", path, err)
 	}
-	err = syscall.Flock(int(f.Fd()), int(kind)|syscall.LOCK_NB) //nolint:gosec // a descriptor fits an int
+	err = syscall.Flock(int(f.Fd()), int(kind)|syscall.LOCK_NB)
 	if err == nil {
 		return f, nil
 	}
@@ -63,7 +63,7 @@ func (s *Server) removeStalePIDs() error {
 		filepath.Join(s.data, "postmaster.pid"),
 		filepath.Join(s.socket, ".s.PGSQL."+port+".lock"),
 	} {
-		text, err := os.ReadFile(path) //nolint:gosec // the cluster's own file
+		text, err := os.ReadFile(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -35,13 +36,13 @@ func findOwner() (owner, error) {
 			return owner{root: true, name: name, uid: uint32(uid), gid: uint32(gid)}, nil
 		}
 	}
-	return owner{}, fmt.Errorf("the embedded Postgres cannot run as root, and there is no user postgres or nobody to run it as")
+	return owner{}, errors.New("the embedded Postgres cannot run as root, and there is no user postgres or nobody to run it as")
 }
 
 // command is a program of Postgres, to be run as the owner, in a session of its own: a Ctrl-C is for ingestd, not for the
 // server, which ingestd stops itself.
 func (o owner) command(ctx context.Context, path string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, path, args...) //nolint:gosec // the path is an installation's
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"} // nothing of ours: the environment may hold secrets
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

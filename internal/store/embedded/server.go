@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -96,7 +98,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer gate.Close() //nolint:errcheck // closing it frees the lock
+	defer gate.Close()
 	if s.users, err = lockFile(ctx, filepath.Join(dir, "users.lock"), shared); err != nil {
 		return nil, err
 	}
@@ -137,7 +139,7 @@ func (s *Server) start(ctx context.Context, o Options, initialized bool) error {
 // for a moment longer; the start is then repeated.
 func (s *Server) launch(ctx context.Context, timeout time.Duration) error {
 	log := filepath.Join(s.dir, "postgres.log")
-	seconds := fmt.Sprint(int(timeout.Seconds()))
+	seconds := strconv.Itoa(int(timeout.Seconds()))
 	deadline := time.Now().Add(timeout)
 	for {
 		before := fileSize(log)
@@ -168,7 +170,7 @@ func fileSize(path string) int64 {
 
 // readFrom returns what stands in a log behind an offset, at most 4 KiB of it.
 func readFrom(path string, offset int64) string {
-	f, err := os.Open(path) //nolint:gosec // the server's own log
+	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
@@ -192,7 +194,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer gate.Close() //nolint:errcheck // closing it frees the lock
+	defer gate.Close()
 	_ = s.users.Close()
 	others, err := tryLockFile(filepath.Join(s.dir, "users.lock"))
 	if errors.Is(err, errInUse) {
@@ -201,7 +203,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer others.Close() //nolint:errcheck // closing it frees the lock
+	defer others.Close()
 	out, err := s.owner.command(ctx, s.bin.path("pg_ctl"), "stop", "-w", "-s", "-m", "fast", "-D", s.data).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("stop Postgres in %s: %w: %s", s.data, err, strings.TrimSpace(string(out)))
@@ -258,9 +260,7 @@ func (s *Server) initialize(ctx context.Context) error {
 func (s *Server) configure(extra map[string]string) error {
 	settings := make(map[string]string, len(defaultSettings)+len(extra)+1)
 	for _, source := range []map[string]string{defaultSettings, {"unix_socket_directories": quoteSetting(s.socket), "port": port}, extra} {
-		for name, value := range source {
-			settings[name] = value
-		}
+		maps.Copy(settings, source)
 	}
 	names := make([]string, 0, len(settings))
 	for name := range settings {
@@ -281,14 +281,14 @@ func (s *Server) configure(extra map[string]string) error {
 	}
 	main := filepath.Join(s.data, "postgresql.conf")
 	const include = "\ninclude 'ingestd.conf'\n"
-	existing, err := os.ReadFile(main) //nolint:gosec // the cluster's own file
+	existing, err := os.ReadFile(main)
 	if err != nil {
 		return fmt.Errorf("read the settings: %w", err)
 	}
 	if strings.Contains(string(existing), include) {
 		return nil
 	}
-	if err := os.WriteFile(main, append(existing, include...), 0o600); err != nil { //nolint:gosec // the cluster's own file
+	if err := os.WriteFile(main, append(existing, include...), 0o600); err != nil {
 		return fmt.Errorf("write the settings: %w", err)
 	}
 	return nil
