@@ -133,9 +133,7 @@ func (c checker) listeners(config *Config) {
 	if config.JWKS.Listen == config.Admin.Listen && config.JWKS.Listen != "" && port != "0" {
 		c.at("jwks.listen", "%s is admin.listen too: expected an address of its own", excerpt(config.JWKS.Listen))
 	}
-	if (config.JWKS.CertificateFile == "") != (config.JWKS.KeyFile == "") {
-		c.at("jwks", "certificate_file and key_file belong together: expected both or neither")
-	}
+	c.certificate("jwks", "certificate_file", config.JWKS.CertificateFile, "key_file", config.JWKS.KeyFile)
 	if config.JWKS.URL != "" {
 		c.url("jwks.url", config.JWKS.URL, "https://keys.example.org/.well-known/jwks.json", false)
 	}

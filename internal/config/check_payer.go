@@ -159,25 +159,31 @@ func (c checker) tls(t TLS) {
 			c.at("tls.ca_file", "%s: %s", t.CAFile, err)
 		}
 	}
-	if (t.ClientCertificate == "") != (t.ClientKey == "") {
-		c.at("tls", "client_certificate and client_key belong together: expected both or neither")
+	c.certificate("tls", "client_certificate", t.ClientCertificate, "client_key", t.ClientKey)
+}
+
+// certificate checks that a certificate and its private key are both there or neither, can be read, and fit each other. The
+// keys that name their files stand in the mapping named in.
+func (c checker) certificate(in, certificateName, certificateFile, keyName, keyFile string) {
+	if (certificateFile == "") != (keyFile == "") {
+		c.at(in, "%s and %s belong together: expected both or neither", certificateName, keyName)
 		return
 	}
-	if t.ClientCertificate == "" {
+	if certificateFile == "" {
 		return
 	}
-	certificate, err := readPEM(t.ClientCertificate)
+	certificate, err := readPEM(certificateFile)
 	if err != nil {
-		c.at("tls.client_certificate", "%s: %s", t.ClientCertificate, err)
+		c.at(join(in, certificateName), "%s: %s", certificateFile, err)
 		return
 	}
-	key, err := readPEM(t.ClientKey)
+	key, err := readPEM(keyFile)
 	if err != nil {
-		c.at("tls.client_key", "%s: %s", t.ClientKey, err)
+		c.at(join(in, keyName), "%s: %s", keyFile, err)
 		return
 	}
 	if _, err := tls.X509KeyPair(certificate, key); err != nil {
-		c.at("tls.client_certificate", "cannot be used with client_key: %s", strings.TrimPrefix(err.Error(), "tls: "))
+		c.at(join(in, certificateName), "cannot be used with %s: %s", keyName, strings.TrimPrefix(err.Error(), "tls: "))
 	}
 }
 

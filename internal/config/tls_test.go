@@ -76,4 +76,17 @@ func TestLoad_checks_that_the_files_of_TLS_fit(t *testing.T) {
 			t.Errorf("%s: got %v, want %s", tls, err, want)
 		}
 	}
+	for jwks, want := range map[string]string{
+		"{certificate_file: one.crt, key_file: one.key}": "",
+		"{certificate_file: one.crt, key_file: two.key}": "jwks.certificate_file: cannot be used with key_file",
+		"{certificate_file: one.crt}":                    "jwks: certificate_file and key_file belong together",
+		"{certificate_file: one.crt, key_file: missing}": "jwks.key_file: " + dir + "/missing: cannot be read",
+	} {
+		if err := os.WriteFile(name, []byte(head+"payers: []\njwks: "+jwks+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(name); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", jwks, err, want)
+		}
+	}
 }
