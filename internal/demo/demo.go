@@ -40,11 +40,11 @@ type Options struct {
 
 // Run shows two rounds of exports and verifies them. The error says what was not as it should be.
 func Run(ctx context.Context, o Options) error {
-	return run(ctx, o, func(context.Context, *store.Store) error { return nil })
+	return run(ctx, o, func(context.Context, *store.Store, store.Export) error { return nil })
 }
 
-// run is Run with something to do between the first round and its verification.
-func run(ctx context.Context, o Options, meanwhile func(context.Context, *store.Store) error) (err error) {
+// run is Run with something to do between the publish of an export and its verification.
+func run(ctx context.Context, o Options, meanwhile func(context.Context, *store.Store, store.Export) error) (err error) {
 	if o.Patients == 0 {
 		o.Patients = 400
 	}
@@ -104,7 +104,7 @@ type demo struct {
 	admin     string // address of the admin listener
 	payers    []*payer
 	store     *store.Store
-	meanwhile func(context.Context, *store.Store) error
+	meanwhile func(context.Context, *store.Store, store.Export) error
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.Out, format+"\n", args...) }
@@ -181,9 +181,6 @@ func (d *demo) rounds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.meanwhile(ctx, d.store); err != nil {
-		return err
-	}
 	if err := d.reportFirst(ctx, first); err != nil {
 		return err
 	}
@@ -214,22 +211,33 @@ The daemon's log is %[4]s. Ctrl-C ends it all.`, d.Interval, d.config, d.admin, 
 	return nil
 }
 
-// wait shows the progress until each payer has published its n-th export, and returns those. An export that fails ends it.
-func (d *demo) wait(ctx context.Context, n int) (map[string]store.Export, error) {
-	published := make(map[string]store.Export)
+// maxExports is more than the exports that a payer can have before the rounds are over.
+const maxExports = 100
+
+// verified is an export whose rows have been compared with what the payer held.
+type verified struct {
+	store.Export
+
+	right map[string]int // rows that are right, by type
+}
+
+// wait shows the progress until each payer has published its n-th export and its rows have been verified. An export that
+// fails ends it.
+func (d *demo) wait(ctx context.Context, n int) (map[string]verified, error) {
+	published := make(map[string]verified)
 	for len(published) < len(d.payers) {
 		for _, p := range d.payers {
 			if _, done := published[p.name]; done {
 				continue
 			}
-			exports, err := d.store.Exports(ctx, p.name, n)
+			exports, err := d.store.Exports(ctx, p.name, maxExports)
 			if err != nil {
 				return nil, err
 			}
 			if len(exports) < n {
 				continue
 			}
-			x := exports[0]
+			x := exports[len(exports)-n] // the newest come first
 			progress, err := d.store.Progress(ctx, x.ID)
 			if err != nil {
 				return nil, err
@@ -237,7 +245,14 @@ func (d *demo) wait(ctx context.Context, n int) (map[string]store.Export, error)
 			d.Show(p.name, x.ID, progress)
 			switch x.State {
 			case store.StatePublished:
-				published[p.name] = x
+				if err := d.meanwhile(ctx, d.store, x); err != nil {
+					return nil, err
+				}
+				right, err := d.check(ctx, p)
+				if err != nil {
+					return nil, err
+				}
+				published[p.name] = verified{x, right}
 			case store.StateFailed, store.StateCanceled, store.StateHeld:
 				return nil, fmt.Errorf("export %d of %s is %s: %s: %s", x.ID, p.name, x.State, x.ErrorCode, x.Error)
 			case store.StateStarting, store.StatePolling, store.StateLoading, store.StatePublishing:

@@ -59,7 +59,10 @@ func TestRun_fails_where_a_row_was_tampered_with(t *testing.T) {
 	var out buffer
 	tampered := false
 	d := Options{Out: &out, Patients: 12, Interval: 10 * time.Second}
-	err := run(ctx, d, func(ctx context.Context, s *store.Store) error {
+	err := run(ctx, d, func(ctx context.Context, s *store.Store, x store.Export) error {
+		if x.Payer != "harbor" {
+			return nil
+		}
 		tag, err := s.Pool().Exec(ctx, `UPDATE fhir.patient SET resource = jsonb_set(resource, '{gender}', '"tampered"')
 			WHERE (payer, id) = (SELECT payer, id FROM fhir.patient WHERE payer = 'harbor' LIMIT 1)`)
 		tampered = err == nil && tag.RowsAffected() == 1

@@ -7,7 +7,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"ingestd/internal/store"
+	"github.com/jackc/pgx/v5"
+
 	"ingestd/internal/verify"
 )
 
@@ -18,13 +19,24 @@ func (e *DifferenceError) Error() string {
 	return "the tables differ from what the payers hold:\n  " + strings.Join(e.Differences, "\n  ")
 }
 
-// check compares a payer's rows with what it held at its n-th export, and returns how many are right, by type.
-func (d *demo) check(ctx context.Context, p *payer, n int) (map[string]int, error) {
-	want, err := p.held(ctx, n)
+// check compares a payer's rows with what it held at the export that is published, and returns how many are right, by type.
+// It reads in one snapshot: the schedule goes on meanwhile, and the next export may be published at any moment.
+func (d *demo) check(ctx context.Context, p *payer) (map[string]int, error) {
+	tx, err := d.store.Pool().BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return nil, fmt.Errorf("begin to verify: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it only reads
+	var exports int
+	err = tx.QueryRow(ctx, `SELECT count(*) FROM ingest.export WHERE payer = $1 AND state = 'published'`, p.name).Scan(&exports)
+	if err != nil {
+		return nil, fmt.Errorf("count the exports of %s: %w", p.name, err)
+	}
+	want, err := p.held(ctx, exports)
 	if err != nil {
 		return nil, err
 	}
-	right, wrong, err := verify.Payer(ctx, d.store.Pool(), d.store.Schema(), p.name, want)
+	right, wrong, err := verify.Payer(ctx, tx, d.store.Schema(), p.name, want)
 	if err != nil {
 		return nil, err
 	}
@@ -34,8 +46,8 @@ func (d *demo) check(ctx context.Context, p *payer, n int) (map[string]int, erro
 	return right, nil
 }
 
-// reportFirst prints and verifies the first round.
-func (d *demo) reportFirst(ctx context.Context, exports map[string]store.Export) error {
+// reportFirst prints the first round.
+func (d *demo) reportFirst(ctx context.Context, exports map[string]verified) error {
 	w := tabwriter.NewWriter(d.Out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\npayer\ttype\trows\tMB\tMB/s\tfreshness\tverified\t")
 	for _, p := range d.payers {
@@ -44,24 +56,19 @@ func (d *demo) reportFirst(ctx context.Context, exports map[string]store.Export)
 		if err != nil {
 			return err
 		}
-		right, err := d.check(ctx, p, 1)
-		if err != nil {
-			return err
-		}
 		loading := max(x.FinishedAt.Sub(x.ManifestAt).Seconds(), 0.001)
 		freshness := time.Since(x.TransactionAt).Round(time.Second)
 		for _, t := range ledgers {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t\t\t%d\t\n", p.name, t.ResourceType, t.Inserted, float64(t.Bytes)/1e6, right[t.ResourceType])
+			fmt.Fprintf(w, "%s\t%s\t%d\t%.1f\t\t\t%d\t\n", p.name, t.ResourceType, t.Inserted, float64(t.Bytes)/1e6, x.right[t.ResourceType])
 		}
 		fmt.Fprintf(w, "%s\tall\t%d\t%.1f\t%.1f\t%s\t%d\t\n", p.name, x.Inserted, float64(x.Bytes)/1e6, float64(x.Bytes)/1e6/loading,
-			freshness, total(right))
+			freshness, total(x.right))
 	}
 	return w.Flush()
 }
 
-// reportSecond prints and verifies the second round: the rows against what the payer holds, and the counts against what
-// changed there.
-func (d *demo) reportSecond(ctx context.Context, exports map[string]store.Export) error {
+// reportSecond prints the second round, and compares its counts with what changed at the payer.
+func (d *demo) reportSecond(ctx context.Context, exports map[string]verified) error {
 	w := tabwriter.NewWriter(d.Out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\npayer\ttype\tinserted\tupdated\tdeleted\trows now\tverified\t")
 	for _, p := range d.payers {
@@ -70,8 +77,7 @@ func (d *demo) reportSecond(ctx context.Context, exports map[string]store.Export
 		if err != nil {
 			return err
 		}
-		right, err := d.check(ctx, p, 2)
-		if err != nil {
+		if _, err := p.held(ctx, 2); err != nil {
 			return err
 		}
 		changes := verify.Differences(p.rounds[0], p.rounds[1])
@@ -82,10 +88,10 @@ func (d *demo) reportSecond(ctx context.Context, exports map[string]store.Export
 			}
 			if got != (verify.Change{}) {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", p.name, t.ResourceType, t.Inserted, t.Updated, t.Deleted,
-					len(p.rounds[1][t.ResourceType]), right[t.ResourceType])
+					len(p.rounds[1][t.ResourceType]), x.right[t.ResourceType])
 			}
 		}
-		fmt.Fprintf(w, "%s\tall\t%d\t%d\t%d\t%d\t%d\t\n", p.name, x.Inserted, x.Updated, x.Deleted, p.rounds[1].Size(), total(right))
+		fmt.Fprintf(w, "%s\tall\t%d\t%d\t%d\t%d\t%d\t\n", p.name, x.Inserted, x.Updated, x.Deleted, p.rounds[1].Size(), total(x.right))
 	}
 	return w.Flush()
 }

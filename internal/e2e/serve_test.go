@@ -145,44 +145,114 @@ func (s *site) runJSON(payer string, args ...string) result {
 	return r
 }
 
-func TestServe_goes_on_after_kill_9_in_the_middle_of_a_load(t *testing.T) {
-	t.Parallel()
+// slowSite is a payer so slow that a test can meet the middle of its load: one file a type, in many chunks.
+func slowSite(t *testing.T) (*site, payer) {
+	t.Helper()
 	s := newSite(t)
-	// Slow enough that the kill meets the load, in one file a type, so that there is one with many chunks.
 	p := s.payer("slow", payersim.Options{
 		Patients: 150, Seed: 4, LinesPerFile: 100_000, Faults: payersim.Faults{BytesPerSecond: 150_000},
 	})
+	return s, p
+}
+
+// midLoad waits until some chunks of the first export are staged and others are not.
+func (s *site) midLoad(p payer) (lines int64) {
+	s.t.Helper()
+	s.wait("some chunks", func() bool {
+		if s.published(p.name) != 0 {
+			s.t.Fatal("the load was too quick to be met in its middle")
+		}
+		return s.number(`SELECT coalesce(max(chunks), 0) FROM ingest.export_file WHERE state = 'queued' AND export_id = 1`) >= 5
+	})
+	return s.staged()
+}
+
+func (s *site) staged() int64 {
+	return s.number(`SELECT coalesce(sum(lines), 0) FROM ingest.export_file WHERE export_id = 1`)
+}
+
+// loadedOnce compares the tables with the payer and wants every line of the first export staged once: a chunk that is
+// loaded again would show, because its lines would repeat.
+func (s *site) loadedOnce(p payer, before int64) {
+	s.t.Helper()
+	s.compare(p.name, held(s.t, p.sim))
+	total := s.number(`SELECT lines FROM ingest.export WHERE id = 1`)
+	if got := s.number(`SELECT inserted FROM ingest.export WHERE id = 1 AND superseded = 0`); got != total {
+		s.t.Errorf("%d of %d lines were inserted, want each once", got, total)
+	}
+	if total <= before {
+		s.t.Errorf("all %d lines were staged before the interruption: it proves nothing", total)
+	}
+}
+
+func TestServe_goes_on_after_kill_9_in_the_middle_of_a_load(t *testing.T) {
+	t.Parallel()
+	s, p := slowSite(t)
 	s.configure("workers: {chunk: 256KiB}", []payer{p}, `
 schedule: "@every 2s"
 export: {since: never}
 `)
 	victim := s.start("serve")
-	s.wait("some chunks", func() bool {
-		if s.published(p.name) != 0 {
-			t.Fatal("the load was too quick to be killed in its middle")
-		}
-		return s.number(`SELECT coalesce(max(chunks), 0) FROM ingest.export_file WHERE state = 'queued' AND export_id = 1`) >= 5
-	})
+	s.midLoad(p)
 	s.kill(victim)
-	lines := s.number(`SELECT sum(lines) FROM ingest.export_file WHERE export_id = 1`)
-	staged := s.number(`SELECT count(*) FROM ingest_stage.e1_explanation_of_benefit`)
-	killed := time.Now()
+	lines, killed := s.staged(), time.Now()
 
 	survivor := s.start("serve")
-	s.wait("the files to be taken over", func() bool {
-		return s.number(`SELECT sum(lines) FROM ingest.export_file WHERE export_id = 1`) > lines
-	})
+	s.wait("the files to be taken over", func() bool { return s.staged() > lines })
 	t.Logf("taken over %s after the kill, at %d lines", time.Since(killed).Round(time.Second), lines)
 	s.wait("the publish", func() bool { return s.published(p.name) >= 1 })
 	s.stop(survivor)
-	s.compare(p.name, held(t, p.sim))
-	// A chunk that is loaded again would show: its lines would repeat.
-	total := s.number(`SELECT lines FROM ingest.export WHERE id = 1`)
-	if got := s.number(`SELECT inserted FROM ingest.export WHERE id = 1 AND superseded = 0`); got != total {
-		t.Errorf("%d of %d lines were inserted, want each once", got, total)
+	s.loadedOnce(p, lines)
+}
+
+func TestServe_stops_at_a_checkpoint_on_SIGTERM_and_another_goes_on_at_once(t *testing.T) {
+	t.Parallel()
+	s, p := slowSite(t)
+	s.configure("workers: {chunk: 256KiB}\nshutdown: {grace: 20s}", []payer{p}, `
+schedule: "@every 2s"
+export: {since: never}
+`)
+	first := s.start("serve")
+	s.midLoad(p)
+	began := time.Now()
+	s.stop(first)
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("the stop took %s, want it within the grace period", took)
 	}
-	if staged == 0 || total <= lines {
-		t.Errorf("%d rows were staged, %d of %d lines: the kill met nothing", staged, lines, total)
+	lines := s.staged()
+	if n := s.number(`SELECT count(*) FROM river.river_job WHERE state = 'running'`); n != 0 {
+		t.Errorf("%d jobs are left running: nobody else can go on with them", n)
+	}
+	if p.sim.Stats().Deletes != 0 {
+		t.Error("CLN3: the stop canceled the export at the payer")
+	}
+	second := s.start("serve")
+	s.wait("the publish", func() bool { return s.published(p.name) >= 1 })
+	s.stop(second)
+	s.loadedOnce(p, lines)
+}
+
+func TestRun_that_was_interrupted_is_gone_on_with_by_the_next(t *testing.T) {
+	t.Parallel()
+	s, p := slowSite(t)
+	s.configure("workers: {chunk: 256KiB}", []payer{p}, `enabled: true`)
+	first := s.start("run", "slow")
+	s.midLoad(p)
+	s.forget(first)
+	if err := first.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-first.done
+	if first.err == nil {
+		t.Error("an interrupted run ends as if it had published")
+	}
+	lines := s.staged()
+	if got := s.runJSON("slow"); got.ExportID != 1 {
+		t.Errorf("export %d was started, want export 1 gone on with", got.ExportID)
+	}
+	s.loadedOnce(p, lines)
+	if s.wait("the DELETE", func() bool { return p.sim.Stats().Deletes == 1 }); p.sim.Stats().KickOffs != 1 {
+		t.Errorf("%d kick-offs, want one", p.sim.Stats().KickOffs)
 	}
 }
 
