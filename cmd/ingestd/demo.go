@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/demo"
@@ -13,17 +15,17 @@ func newDemoCommand() *cobra.Command {
 		Short: "Show ingestd at work: a private Postgres, three simulated payers, two rounds, every row verified",
 		Long: `Starts a private Postgres, three simulated payers that differ and the daemon on a short schedule, shows two rounds of
 exports and compares every row with what the payers hold. It needs Postgres' server programs and nothing else, takes about
-a minute, and leaves nothing behind unless --dir or --keep says so.`,
+a minute, and says how to look at the data afterwards.`,
 		Args: cobra.NoArgs,
 	}
 	cmd.Flags().BoolVar(&options.Keep, "keep", false, "leave it running afterwards, until Ctrl-C")
-	cmd.Flags().StringVar(&options.Dir, "dir", "", "where everything goes, and stays (default: a temporary directory)")
+	cmd.Flags().StringVar(&options.Dir, "dir", "", "where everything goes (default: a new temporary directory)")
 	cmd.Flags().IntVar(&options.Patients, "patients", 0, "patients of each payer (default 400)")
 	cmd.Flags().DurationVar(&options.Interval, "interval", 0, "the schedule: an export of each payer every so often (default 20s)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		display := newDisplay(cmd.OutOrStdout())
 		defer display.close()
-		options.Out, options.Show, options.Version = display, display.show, buildVersion()
+		options.Out, options.Show, options.Version, options.Program = display, display.show, buildVersion(), os.Args[0]
 		return demo.Run(cmd.Context(), options)
 	}
 	return cmd
