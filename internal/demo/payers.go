@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +11,13 @@ import (
 
 	"ingestd/internal/payersim"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/verify"
 )
 
 // payer is a simulated payer, as the demo and the configuration know it.
 type payer struct {
 	name      string
 	algorithm string // of the key that ingestd signs with there
-	kid       string // the name that the payer gave the key; empty where it takes ours
 	level     string
 	groupID   string
 	says      string // what is special about it
@@ -28,49 +27,43 @@ type payer struct {
 	sim    *payersim.Server
 	server *http.Server
 	served chan error
-	// rounds are the digests of what the payer held at each export, as far as they have been asked for.
-	rounds []holdings
+	// rounds are what the payer held at each export, once it has been asked.
+	rounds []verify.Source
 }
-
-// tokenLifetime is harbor's: shorter than its exports take.
-const tokenLifetime = 3 * time.Second
 
 // cast is the demo's payers.
 func cast(patients int) []*payer {
-	options := func(seed uint64, o payersim.Options) payersim.Options {
-		o.Patients, o.Seed, o.Changes, o.LinesPerFile = patients, seed, 0.08, 1500
-		o.Faults.RetryAfter = time.Second
-		return o
-	}
 	return []*payer{
 		{
 			name: "summit", algorithm: "RS384", level: "system",
-			says: "RS384 key, system export. Slow: each file trickles in at 250 kB/s, compressed.",
-			options: options(11, payersim.Options{
-				Faults: payersim.Faults{BytesPerSecond: 250_000},
-			}),
+			says: "is slow: its files come at 250 kB/s",
+			options: payersim.Options{
+				Patients: patients, Seed: 11, Changes: 0.08, LinesPerFile: 1500,
+				Faults: payersim.Faults{BytesPerSecond: 250_000, RetryAfter: time.Second},
+			},
 		},
 		{
 			name: "harbor", algorithm: "ES384", level: "patient",
-			says: fmt.Sprintf("ES384 key, patient export. Its tokens live %s, its exports take longer.", tokenLifetime),
-			options: options(22, payersim.Options{
-				TokenLifetime: tokenLifetime,
-				Faults:        payersim.Faults{ExportDuration: 5 * time.Second},
-			}),
+			says: "gives tokens for 3 seconds: they expire within the export",
+			options: payersim.Options{
+				Patients: patients, Seed: 22, Changes: 0.08, LinesPerFile: 1500, TokenLifetime: 3 * time.Second,
+				Faults: payersim.Faults{ExportDuration: 5 * time.Second, RetryAfter: time.Second},
+			},
 		},
 		{
-			name: "meadow", algorithm: "ES384", kid: "mdw-0042", level: "group", groupID: "42",
-			says: "ES384 key under a kid of the payer's own, group export. Answers 503 to the first kick-off, poll and download.",
-			options: options(33, payersim.Options{
-				Faults: payersim.Faults{KickOffFailFirst: 1, StatusFailFirst: 1, FileFailFirst: 1},
-			}),
+			name: "meadow", algorithm: "ES384", level: "group", groupID: "42",
+			says: "answers its first kick-off, status and file requests with 503",
+			options: payersim.Options{
+				Patients: patients, Seed: 33, Changes: 0.08, LinesPerFile: 1500,
+				Faults: payersim.Faults{KickOffFailFirst: 1, StatusFailFirst: 1, FileFailFirst: 1, RetryAfter: time.Second},
+			},
 		},
 	}
 }
 
 // start makes the payer's key and starts the payer on a free loopback port.
 func (p *payer) start(ctx context.Context, dir string) error {
-	key, err := smartauth.GenerateKey(p.algorithm, cmp.Or(p.kid, p.keyID()))
+	key, err := smartauth.GenerateKey(p.algorithm, p.name)
 	if err != nil {
 		return fmt.Errorf("make the key for %s: %w", p.name, err)
 	}
@@ -109,6 +102,24 @@ func (p *payer) stop() error {
 	return errors.Join(err, p.sim.Close())
 }
 
-func (p *payer) keyID() string             { return p.name + "-2026" }
 func (p *payer) clientID() string          { return "ingestd-at-" + p.name }
-func (p *payer) keyFile(dir string) string { return filepath.Join(dir, p.keyID()+".pem") }
+func (p *payer) keyFile(dir string) string { return filepath.Join(dir, p.name+".pem") }
+
+// held asks the payer what it held in the round of its n-th export, from 1, and remembers it.
+func (p *payer) held(ctx context.Context, n int) (verify.Source, error) {
+	for round := len(p.rounds); round < n; round++ {
+		all := make(verify.Source)
+		err := p.sim.TruthAt(ctx, round, types, func(resourceType, id string, line []byte) bool {
+			all.Add(resourceType, id, line)
+			return true
+		})
+		if err != nil {
+			return nil, fmt.Errorf("ask %s what it holds: %w", p.name, err)
+		}
+		p.rounds = append(p.rounds, all)
+	}
+	return p.rounds[n-1], nil
+}
+
+// types are what the demo asks for.
+var types = []string{"Coverage", "ExplanationOfBenefit", "Organization", "Patient", "Practitioner"}
