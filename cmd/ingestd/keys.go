@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/config"
+	"ingestd/internal/daemon"
 	"ingestd/internal/smartauth"
 )
 
@@ -104,7 +105,7 @@ func newKeysListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ring, err := keyRing(cmd.Context(), c.Keys)
+			ring, err := daemon.OpenKeys(cmd.Context(), c.Keys, nil)
 			if err != nil {
 				return usageError{err}
 			}
@@ -124,22 +125,11 @@ func keysFor(ctx context.Context, configFile string, files []string, kid string)
 	if err != nil {
 		return nil, err
 	}
-	ring, err := keyRing(ctx, c.Keys)
+	ring, err := daemon.OpenKeys(ctx, c.Keys, nil)
 	if err != nil {
 		return nil, err
 	}
 	return ring.Published(), nil
-}
-
-// keyRing loads the configured keys.
-func keyRing(ctx context.Context, configured []config.Key) (*smartauth.KeyRing, error) {
-	entries := make([]smartauth.KeyEntry, 0, len(configured))
-	for _, key := range configured {
-		entries = append(entries, smartauth.KeyEntry{
-			ID: key.ID, Algorithm: key.Algorithm, State: key.State, Load: key.PrivateKey.ResolvePrivate,
-		})
-	}
-	return smartauth.NewKeyRing(ctx, smartauth.KeyRingOptions{Entries: entries})
 }
 
 // printKeys prints a line per key; keys are in the order of the configuration.

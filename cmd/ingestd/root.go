@@ -68,6 +68,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newCheckCommand(),
 		newDemoCommand(),
+		newDoctorCommand(),
 		newExportsCommand(),
 		newHealthcheckCommand(),
 		newKeysCommand(),

@@ -69,7 +69,7 @@ func (f *fakeAWS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		!strings.Contains(authorization, "/eu-central-1/"+service+"/aws4_request") || !strings.Contains(authorization, "Signature=") {
 		f.t.Errorf("%s: not signed by SigV4 for eu-central-1: %q", call, authorization)
 	}
-	var input struct{ SecretId, KeyId, MessageType, SigningAlgorithm, Message string } //nolint:revive // AWS names them
+	var input struct{ SecretId, KeyId, MessageType, SigningAlgorithm, Message string }
 	body := json.NewDecoder(r.Body)
 	if err := body.Decode(&input); err != nil {
 		f.t.Errorf("%s: %v", call, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +24,10 @@ type Options struct {
 	SkipMigrations bool
 	// Queue, where set, makes the engine work the exports of that queue alone, for a run in the foreground.
 	Queue string
+	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
+	Secrets *Secrets
+	// LookForKeys is how often the keys are looked at for changes. Default: 1 min.
+	LookForKeys time.Duration
 }
 
 // Daemon is one instance of ingestd.
@@ -31,6 +36,7 @@ type Daemon struct {
 	Database *Database
 
 	options Options
+	keys    *smartauth.KeyRing
 	manager *smartauth.Manager
 	metrics *ops.Metrics
 	logger  *slog.Logger
@@ -38,8 +44,10 @@ type Daemon struct {
 
 // Open connects to the database, migrates it unless that is switched off, and puts the instance together. Close it.
 func Open(ctx context.Context, o Options) (*Daemon, error) {
-	c := o.Config
-	database, err := OpenDatabase(ctx, c.Database, o.Logger)
+	if o.Secrets == nil {
+		o.Secrets = NewSecrets(nil)
+	}
+	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +69,11 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 		metrics: ops.NewMetrics(database.Store, c.Payers, o.Version, o.Logger),
 	}
 	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
-	all, err := payers(ctx, c, d.manager, o.Logger)
+	var err error
+	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
+		return nil, err
+	}
+	all, err := links{keys: d.keys, manager: d.manager, secrets: o.Secrets, logger: o.Logger}.payers(c)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +95,13 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	jwks, err := d.listenJWKS(ctx)
+	if err != nil {
+		if listener != nil {
+			_ = listener.Close() // the error above says why nothing is served
+		}
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	// The engine needs tokens until it has stopped, and operators want to see it stop.
 	restCtx, stopRest := context.WithCancel(context.WithoutCancel(ctx))
@@ -91,6 +110,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		return d.Engine.Run(ctx)
 	})
 	group.Go(func() error { return d.manager.Run(restCtx) })
+	group.Go(func() error { return d.keys.Run(restCtx) })
+	if jwks != nil {
+		group.Go(func() error { return d.jwks().Run(restCtx, jwks) })
+	}
 	if listener != nil {
 		group.Go(func() error { return admin.Serve(restCtx, listener) })
 	}
@@ -122,7 +145,7 @@ func (d *Daemon) adminToken(ctx context.Context) (string, error) {
 	if reference == "" {
 		return "", nil
 	}
-	token, err := reference.Resolve(ctx)
+	token, err := d.options.Secrets.Resolve(ctx, reference)
 	if err != nil {
 		return "", fmt.Errorf("admin.token: %w", err)
 	}

@@ -20,8 +20,12 @@ type Database struct {
 
 // OpenDatabase connects to the configured database and starts it first where it is an embedded one. It does not migrate.
 func OpenDatabase(ctx context.Context, c config.Database, logger *slog.Logger) (*Database, error) {
+	return openDatabase(ctx, c, NewSecrets(nil), logger)
+}
+
+func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logger *slog.Logger) (*Database, error) {
 	d := &Database{logger: logger}
-	url, err := c.ResolveURL(ctx)
+	url, err := secrets.DatabaseURL(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
 	}

@@ -12,37 +12,46 @@ import (
 	"ingestd/internal/smartauth"
 )
 
-// payers makes the client of each payer: its connections, the token that they carry, and the protocol on top.
-func payers(ctx context.Context, c *config.Config, manager *smartauth.Manager, logger *slog.Logger) ([]scheduler.Payer, error) {
-	keys, err := LoadKeys(ctx, c.Keys)
-	if err != nil {
-		return nil, err
-	}
+// links makes the link to each payer.
+type links struct {
+	keys    *smartauth.KeyRing
+	manager *smartauth.Manager
+	secrets *Secrets
+	logger  *slog.Logger
+}
+
+// link is what connects ingestd with one payer: its connections, the token that they carry, and the protocol on top.
+type link struct {
+	transport *outbound.Transport
+	source    *smartauth.Source
+	client    *export.Client
+}
+
+// payers makes the client of each payer.
+func (l links) payers(c *config.Config) ([]scheduler.Payer, error) {
 	all := make([]scheduler.Payer, 0, len(c.Payers))
 	for _, p := range c.Payers {
-		client, err := payerClient(p, keys, manager, logger)
+		made, err := l.to(p)
 		if err != nil {
 			return nil, fmt.Errorf("payer %s: %w", p.Name, err)
 		}
-		all = append(all, scheduler.Payer{Config: p, Client: client})
+		all = append(all, scheduler.Payer{Config: p, Client: made.client})
 	}
 	return all, nil
 }
 
-func payerClient(p config.Payer, keys []LoadedKey, manager *smartauth.Manager, logger *slog.Logger) (*export.Client, error) {
+// to makes the link to a payer. It sends nothing.
+func (l links) to(p config.Payer) (*link, error) {
 	transport, err := outbound.New(outbound.ForPayer(p))
 	if err != nil {
 		return nil, fmt.Errorf("prepare its connections: %w", err)
 	}
-	source, err := manager.Source(smartauth.Registration{
-		Payer: p.Name, FHIRURL: p.FHIRURL, Method: p.Auth.Method, ClientID: p.Auth.ClientID,
-		Keys: signingKeys(keys, p.Auth.Key), Kid: p.Auth.Kid, TokenURL: p.Auth.TokenURL, Audience: p.Auth.Audience,
-		Scopes: p.Auth.Scopes, Types: p.Export.Types, Transport: transport, Headers: p.Export.Headers,
-		ClientSecret: func(ctx context.Context) (string, error) {
-			secret, err := p.Auth.ClientSecret.Resolve(ctx)
-			return string(secret), err
-		},
-	})
+	registration, err := l.registration(p)
+	if err != nil {
+		return nil, fmt.Errorf("prepare its authorization: %w", err)
+	}
+	registration.Transport = transport
+	source, err := l.manager.Source(registration)
 	if err != nil {
 		return nil, fmt.Errorf("prepare its authorization: %w", err)
 	}
@@ -56,48 +65,33 @@ func payerClient(p config.Payer, keys []LoadedKey, manager *smartauth.Manager, l
 		Payer:      p,
 		Authorized: source.Transport(transport, smartauth.TransportOptions{TokenOrigins: tokenOrigins}),
 		Plain:      transport,
-		Logger:     logger,
+		Logger:     l.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare its client: %w", err)
 	}
-	return client, nil
+	return &link{transport: transport, source: source, client: client}, nil
 }
 
-// LoadedKey is a configured key with its private half.
-type LoadedKey struct {
-	*smartauth.Key
-	Active bool
-}
-
-// LoadKeys reads the configured private keys.
-func LoadKeys(ctx context.Context, configured []config.Key) ([]LoadedKey, error) {
-	keys := make([]LoadedKey, 0, len(configured))
-	for _, k := range configured {
-		data, err := k.PrivateKey.ResolvePrivate(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", k.ID, err)
-		}
-		key, err := smartauth.ParseKey(k.ID, k.Algorithm, data)
-		if err != nil {
-			return nil, fmt.Errorf("key %q: %w", k.ID, err)
-		}
-		keys = append(keys, LoadedKey{Key: key, Active: k.State == "active"})
+func (l links) registration(p config.Payer) (smartauth.Registration, error) {
+	r := smartauth.Registration{
+		Payer: p.Name, FHIRURL: p.FHIRURL, Method: p.Auth.Method, ClientID: p.Auth.ClientID,
+		Kid: p.Auth.Kid, JKU: p.Auth.JKU, TokenURL: p.Auth.TokenURL, Audience: p.Auth.Audience,
+		Scopes: p.Auth.Scopes, Types: p.Export.Types, Headers: p.Export.Headers,
+		RawBasic: p.Auth.BasicRaw, SendClientID: p.Auth.SendClientID,
 	}
-	return keys, nil
-}
-
-// signingKeys are the keys that sign for a payer: the one that it names first, then the other active ones, which are tried
-// where the payer does not know the first (yet, or any more).
-func signingKeys(keys []LoadedKey, name string) []*smartauth.Key {
-	var first, others []*smartauth.Key
-	for _, k := range keys {
-		switch {
-		case k.ID() == name:
-			first = append(first, k.Key)
-		case k.Active:
-			others = append(others, k.Key)
+	switch p.Auth.Method {
+	case smartauth.MethodPrivateKeyJWT:
+		signing, err := l.keys.Signing(p.Auth.Key)
+		if err != nil {
+			return smartauth.Registration{}, err
+		}
+		r.CurrentKeys = signing
+	case smartauth.MethodClientSecretBasic, smartauth.MethodClientSecretPost:
+		r.ClientSecret = func(ctx context.Context) (string, error) {
+			secret, err := l.secrets.Resolve(ctx, p.Auth.ClientSecret)
+			return string(secret), err
 		}
 	}
-	return append(first, others...)
+	return r, nil
 }

@@ -158,6 +158,9 @@ func clientCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) 
 	}
 }
 
+// TLSConfig is a copy of how connections are secured, for who looks at a server's certificate itself.
+func (t *Transport) TLSConfig() *tls.Config { return t.base.TLSClientConfig.Clone() }
+
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 

@@ -28,10 +28,10 @@ const (
 
 // Finding is a line of a diagnosis.
 type Finding struct {
-	Check  string // dns, tls, discovery, clock, jwks, token, scopes
-	Level  Level
-	Detail string
-	Fix    string // empty for ok
+	Check  string `json:"check"` // dns, tls, discovery, clock, jwks, token, scopes
+	Level  Level  `json:"level"`
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // empty for ok
 }
 
 // DiagnoseOptions say what to look at besides the registration.

@@ -3,6 +3,7 @@ package smartauth
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -26,8 +27,10 @@ type KeyEntry struct {
 	State string
 	// Load returns PEM or JWK bytes; it is asked again at each look for changes. ReadKeyFile is one for files.
 	Load func(context.Context) ([]byte, error)
-	// Signer takes the place of Load for a key that stays in a KMS.
-	Signer *Key
+	// Passphrase, if set, returns what opens an encrypted PKCS#8 key that Load returns.
+	Passphrase func(context.Context) ([]byte, error)
+	// Signer takes the place of Load for a key that stays in a KMS; it is asked again at each look for changes too.
+	Signer func(context.Context) (crypto.Signer, error)
 }
 
 // KeyRing holds the keys of a configuration and exchanges those whose source changes, without a restart.
@@ -81,13 +84,27 @@ func NewKeyRing(ctx context.Context, options KeyRingOptions) (*KeyRing, error) {
 
 func (e KeyEntry) load(ctx context.Context) (*Key, [sha256.Size]byte, error) {
 	if e.Signer != nil {
-		return e.Signer, [sha256.Size]byte{}, nil
+		signer, err := e.Signer(ctx)
+		if err != nil {
+			return nil, [sha256.Size]byte{}, err
+		}
+		key, err := NewKey(e.ID, e.Algorithm, signer)
+		if err != nil {
+			return nil, [sha256.Size]byte{}, err
+		}
+		return key, sha256.Sum256([]byte(key.Thumbprint())), nil
 	}
 	data, err := e.Load(ctx)
 	if err != nil {
 		return nil, [sha256.Size]byte{}, err
 	}
-	key, err := ParseKey(e.ID, e.Algorithm, data)
+	var passphrase []byte
+	if e.Passphrase != nil {
+		if passphrase, err = e.Passphrase(ctx); err != nil {
+			return nil, [sha256.Size]byte{}, fmt.Errorf("its passphrase: %w", err)
+		}
+	}
+	key, err := ParseEncryptedKey(e.ID, e.Algorithm, data, passphrase)
 	return key, sha256.Sum256(bytes.TrimSpace(data)), err
 }
 
@@ -117,7 +134,7 @@ func (r *KeyRing) Reload(ctx context.Context) error {
 			continue
 		}
 		r.mu.Lock()
-		changed := entry.Signer == nil && sum != r.sums[i]
+		changed := sum != r.sums[i]
 		taken := changed && slices.ContainsFunc(r.keys, func(other *Key) bool { return other != r.keys[i] && other.id == key.id })
 		if changed && !taken {
 			r.keys[i], r.sums[i] = key, sum

@@ -3,14 +3,20 @@ package smartauth
 import (
 	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"encoding/pem"
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/youmark/pkcs8"
 )
 
 func pemBytes(t *testing.T, key *Key) []byte {
@@ -131,6 +137,58 @@ func TestKeyRing_exchanges_a_key_whose_file_changes_and_keeps_it_when_the_file_b
 			t.Errorf("log: %s", log.String())
 		}
 	})
+}
+
+func TestKeyRing_opens_encrypted_keys_and_asks_a_KMS_again(t *testing.T) {
+	t.Parallel()
+	inner := testKey().Signer().(*ecdsa.PrivateKey)
+	encrypted, err := pkcs8.MarshalPrivateKey(inner, []byte("open sesame"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := KeyEntry{
+		ID: "sealed", Load: constant(pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: encrypted})),
+		Passphrase: constant([]byte("open sesame")),
+	}
+	var stands crypto.Signer = derSigner{key: inner}
+	var unreachable error
+	remote := KeyEntry{ID: "remote", Algorithm: "", Signer: func(context.Context) (crypto.Signer, error) { return stands, unreachable }}
+	ring, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: []KeyEntry{sealed, remote}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(ring.Published()); got != "sealed remote" {
+		t.Fatalf("got %s, want both", got)
+	}
+	before := ring.Published()
+	unreachable = errors.New("the KMS is away")
+	if err := ring.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), `"remote": the KMS is away`) {
+		t.Errorf("Reload: got %v, want what failed", err)
+	}
+	if !slices.Equal(ring.Published(), before) {
+		t.Error("a key was exchanged although nothing changed")
+	}
+	stands, unreachable = testRSAKey().Signer(), nil // the alias was moved to another key
+	if err := ring.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := ring.Published()[1]; got.Thumbprint() != testRSAKey().Thumbprint() || got.ID() != "remote" {
+		t.Errorf("got %v, want the key that the alias stands for", got)
+	}
+
+	for name, entry := range map[string]KeyEntry{
+		"wrong passphrase": {ID: "a", Load: sealed.Load, Passphrase: constant([]byte("close sesame"))},
+		"no passphrase":    {ID: "a", Load: sealed.Load},
+		"passphrase that cannot be had": {ID: "a", Load: sealed.Load, Passphrase: func(context.Context) ([]byte, error) {
+			return nil, errors.New("the variable is not set")
+		}},
+		"algorithm that does not fit": {ID: "a", Algorithm: "ES384", Signer: remote.Signer},
+	} {
+		_, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: []KeyEntry{entry}})
+		if err == nil || !strings.Contains(err.Error(), `"a"`) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: got %v, want an error that names the key", name, err)
+		}
+	}
 }
 
 func TestKEY5_rotation_by_file_needs_no_restart_and_no_refused_request(t *testing.T) {

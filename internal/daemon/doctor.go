@@ -1,0 +1,136 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ingestd/internal/config"
+	"ingestd/internal/export"
+	"ingestd/internal/smartauth"
+)
+
+// Doctor looks at payers as an export would meet them, without starting one and without a database.
+type Doctor struct {
+	config  *config.Config
+	links   links
+	options DoctorOptions
+}
+
+// DoctorOptions are what a Doctor needs besides the configuration. The zero value works.
+type DoctorOptions struct {
+	Options
+	// JWKSRoots replaces the system's certificate authorities for jwks.url.
+	JWKSRoots *x509.CertPool
+	// AllowPrivate takes a jwks.url that resolves to a private address.
+	AllowPrivate bool
+}
+
+// NewDoctor loads the keys of a configuration. Close the Doctor.
+func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
+	if o.Secrets == nil {
+		o.Secrets = NewSecrets(nil)
+	}
+	keys, err := openKeys(ctx, o.Config.Keys, o.Options)
+	if err != nil {
+		return nil, err
+	}
+	manager := smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger})
+	return &Doctor{
+		config: o.Config, options: o,
+		links: links{keys: keys, manager: manager, secrets: o.Secrets, logger: o.Logger},
+	}, nil
+}
+
+// Close stops the background work.
+func (d *Doctor) Close() { d.links.manager.Close() }
+
+// Examine checks all that an export of the payer needs: the name of its host, TLS, discovery, clocks, the published keys, a
+// real token with its scopes, and what the server says that it can export. The checks are those of smartauth.Finding, and
+// setup and capability.
+func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Finding {
+	made, err := d.links.to(p)
+	if err != nil {
+		return []smartauth.Finding{{
+			Check: "setup", Level: smartauth.LevelFail, Detail: err.Error(), Fix: "Correct the payer at " + p.Source + ".",
+		}}
+	}
+	defer made.transport.CloseIdleConnections()
+	findings := made.source.Diagnose(ctx, smartauth.DiagnoseOptions{
+		TLS: made.transport.TLSConfig(), JWKSURL: d.config.JWKS.URL,
+		JWKSRoots: d.options.JWKSRoots, AllowPrivate: d.options.AllowPrivate,
+	})
+	for _, f := range findings {
+		if f.Level == smartauth.LevelFail && (f.Check == "dns" || f.Check == "tls") {
+			return findings // the server cannot be asked; its capabilities would fail the same way
+		}
+	}
+	return append(findings, capability(ctx, made.client, p)...)
+}
+
+// capability compares what the server declares with what is configured. Servers declare less than they do, so nothing here
+// fails (DISC-7).
+func capability(ctx context.Context, client *export.Client, p config.Payer) []smartauth.Finding {
+	warn := func(detail, fix string) smartauth.Finding {
+		return smartauth.Finding{Check: "capability", Level: smartauth.LevelWarn, Detail: detail, Fix: fix}
+	}
+	found, err := client.Capability(ctx)
+	if err != nil {
+		fix := "Nothing, if exports work: some servers publish no CapabilityStatement, or only to those who are signed in."
+		if failure, ok := errors.AsType[*export.Error](err); ok && failure.Hint != "" {
+			fix = sentence(failure.Hint) + " " + fix
+		}
+		return []smartauth.Finding{warn("the CapabilityStatement cannot be read: "+err.Error(), fix)}
+	}
+	var findings []smartauth.Finding
+	if offered := offeredLevels(found); !slices.Contains(offered, p.Export.Level) {
+		detail := "the server declares no export operation at all"
+		if len(offered) > 0 {
+			detail = "the server declares exports at level " + strings.Join(offered, ", ") + ", not at level " + p.Export.Level
+		}
+		findings = append(findings, warn(detail, "Ask the payer at which level it exports, and set export.level to it."))
+	}
+	if missing := undeclared(found, p.Export.Types); len(missing) > 0 {
+		findings = append(findings, warn("the server does not declare "+strings.Join(missing, ", "),
+			"Ask the payer whether it has these types; if not, take them out of export.types."))
+	}
+	if len(findings) > 0 {
+		return findings
+	}
+	server := strings.TrimSpace(found.Software)
+	if server == "" {
+		server = "a server without a name"
+	}
+	return []smartauth.Finding{{
+		Check: "capability", Level: smartauth.LevelOK,
+		Detail: fmt.Sprintf("%s, FHIR %s, exports at level %s", server, found.FHIRVersion, strings.Join(offeredLevels(found), ", ")),
+	}}
+}
+
+func offeredLevels(c export.Capability) []string {
+	var offered []string
+	for level, ok := range map[string]bool{"system": c.System, "patient": c.Patient, "group": c.Group} {
+		if ok {
+			offered = append(offered, level)
+		}
+	}
+	slices.Sort(offered)
+	return offered
+}
+
+// undeclared lists the types that a server which declares any does not declare.
+func undeclared(c export.Capability, types []string) []string {
+	if len(c.Types) == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(types), func(t string) bool { return slices.Contains(c.Types, t) })
+}
+
+// sentence makes a hint a sentence of its own.
+func sentence(hint string) string {
+	hint = strings.TrimRight(hint, ".")
+	return strings.ToUpper(hint[:1]) + hint[1:] + "."
+}

@@ -1,0 +1,63 @@
+package daemon
+
+import (
+	"context"
+	"crypto"
+
+	"ingestd/internal/awssecrets"
+	"ingestd/internal/config"
+)
+
+// Secrets follows the references of a configuration: those to this machine as config does, those to AWS by asking AWS.
+type Secrets struct {
+	aws *awssecrets.Client
+}
+
+// NewSecrets returns Secrets that ask AWS by client; nil is a client that finds its credentials as every AWS SDK does.
+// Nothing is asked before a reference is followed.
+func NewSecrets(client *awssecrets.Client) *Secrets {
+	if client == nil {
+		client = awssecrets.New(awssecrets.Options{})
+	}
+	return &Secrets{aws: client}
+}
+
+// Resolve returns the secret that a reference names. It reads anew each time, so that a rotated secret is found.
+func (s *Secrets) Resolve(ctx context.Context, reference config.Secret) ([]byte, error) {
+	if scheme, name, _ := reference.Reference(); scheme == config.SchemeSecretsManager {
+		return s.aws.Secret(ctx, name)
+	}
+	return reference.Resolve(ctx)
+}
+
+// ResolvePrivate is Resolve for a private key: a file that its group or others may read is refused.
+func (s *Secrets) ResolvePrivate(ctx context.Context, reference config.Secret) ([]byte, error) {
+	if scheme, name, _ := reference.Reference(); scheme == config.SchemeSecretsManager {
+		return s.aws.Secret(ctx, name)
+	}
+	return reference.ResolvePrivate(ctx)
+}
+
+// DatabaseURL returns the connection string: what is written, or what the reference names.
+func (s *Secrets) DatabaseURL(ctx context.Context, d config.Database) (string, error) {
+	if scheme, name, _ := d.URL.Reference(); scheme == config.SchemeSecretsManager {
+		url, err := s.aws.Secret(ctx, name)
+		return string(url), err
+	}
+	return d.ResolveURL(ctx)
+}
+
+// signer returns the key in KMS that a reference names; false where it names something else.
+func (s *Secrets) signer(reference config.Secret) (func(context.Context) (crypto.Signer, error), bool) {
+	scheme, name, _ := reference.Reference()
+	if scheme != config.SchemeKMS {
+		return nil, false
+	}
+	return func(ctx context.Context) (crypto.Signer, error) {
+		signer, err := s.aws.Signer(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return signer, nil
+	}, true
+}
