@@ -29,7 +29,7 @@ func parseSchedule(p config.Payer, expression string) (*schedule, error) {
 	}
 	switch parsed := parsed.(type) {
 	case *cron.SpecSchedule:
-		parsed.Location = location
+		return &schedule{cron: inLocation(parsed, location), offset: jitter(p)}, nil
 	case cron.ConstantDelaySchedule:
 		return &schedule{cron: every(parsed.Delay), offset: jitter(p)}, nil
 	}
