@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
@@ -29,6 +30,9 @@ type DoctorOptions struct {
 	AllowPrivate bool
 }
 
+// tokenPatience is how long a token is tried for: somebody waits for the answer, and wants to know why there is none.
+const tokenPatience = 10 * time.Second
+
 // NewDoctor loads the keys of a configuration. Close the Doctor.
 func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
 	if o.Secrets == nil {
@@ -38,7 +42,7 @@ func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
 	if err != nil {
 		return nil, err
 	}
-	manager := smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger})
+	manager := smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Patience: tokenPatience})
 	return &Doctor{
 		config: o.Config, options: o,
 		links: links{keys: keys, manager: manager, secrets: o.Secrets, logger: o.Logger},

@@ -58,7 +58,8 @@ func (s *Source) Diagnose(ctx context.Context, options DiagnoseOptions) []Findin
 		options.Timeout = 15 * time.Second
 	}
 	d := &diagnosis{source: s, options: options}
-	if d.host(ctx, s.base) && s.registration.Method != MethodNone {
+	reached := d.host(ctx, s.base)
+	if reached && s.registration.Method != MethodNone {
 		if found := d.discovery(ctx); found != nil {
 			d.clock(found)
 		}
@@ -66,7 +67,8 @@ func (s *Source) Diagnose(ctx context.Context, options DiagnoseOptions) []Findin
 	if s.registration.Method == MethodPrivateKeyJWT {
 		d.jwks(ctx)
 	}
-	if s.registration.Method != MethodNone {
+	// Without its server a token endpoint that is to be discovered cannot be found: that would tell the same again.
+	if s.registration.Method != MethodNone && (reached || s.registration.TokenURL != "") {
 		d.token(ctx)
 	}
 	return d.findings
