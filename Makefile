@@ -23,7 +23,7 @@ test: postgres ## Run all tests, with the race detector
 
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
-	$(BUILD)/ingestd demo $(if $(KEEP),--keep)
+	$(BUILD)/ingestd demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands

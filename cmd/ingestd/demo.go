@@ -25,7 +25,8 @@ a minute, and says how to look at the data afterwards.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		display := newDisplay(cmd.OutOrStdout())
 		defer display.close()
-		options.Out, options.Show, options.Version, options.Program = display, display.show, buildVersion(), os.Args[0]
+		options.Out, options.Show, options.ShowEnd = display, display.show, display.close
+		options.Version, options.Program = buildVersion(), os.Args[0]
 		return demo.Run(cmd.Context(), options)
 	}
 	return cmd

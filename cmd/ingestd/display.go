@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -17,17 +18,18 @@ import (
 // display shows the progress of exports: a bar each on a terminal, and otherwise a line now and then. It is a writer for
 // log lines, which appear above the bars.
 type display struct {
-	out  io.Writer
-	bars *mpb.Progress // nil where out is no terminal
+	out      io.Writer
+	terminal bool
 
 	mu    sync.Mutex
+	bars  *mpb.Progress // nil where out is no terminal, or nothing is shown yet
 	shown map[int64]*shownExport
 }
 
 // shownExport is what is on the screen of one export.
 type shownExport struct {
 	bar     *mpb.Bar
-	text    string
+	text    atomic.Pointer[string] // read by the bar's own goroutine
 	printed time.Time
 }
 
@@ -36,16 +38,19 @@ const lineInterval = 2 * time.Second
 
 func newDisplay(out io.Writer) *display {
 	d := &display{out: out, shown: make(map[int64]*shownExport)}
-	if file, ok := out.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		d.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(100), mpb.WithAutoRefresh())
+	if file, ok := out.(*os.File); ok {
+		d.terminal = term.IsTerminal(int(file.Fd()))
 	}
 	return d
 }
 
 // Write implements io.Writer.
 func (d *display) Write(p []byte) (int, error) {
-	if d.bars != nil {
-		return d.bars.Write(p)
+	d.mu.Lock()
+	bars := d.bars
+	d.mu.Unlock()
+	if bars != nil {
+		return bars.Write(p)
 	}
 	return d.out.Write(p)
 }
@@ -56,57 +61,62 @@ func (d *display) note(format string, args ...any) {
 
 // show brings the progress of an export up to date.
 func (d *display) show(payer string, id int64, p store.Progress) {
+	text := describeProgress(p)
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	shown, ok := d.shown[id]
 	if !ok {
 		shown = &shownExport{}
-		if d.bars != nil {
+		shown.text.Store(new(string))
+		if d.terminal {
 			shown.bar = d.addBar(payer, shown)
 		}
 		d.shown[id] = shown
 	}
-	text := describeProgress(p)
+	d.mu.Unlock()
+	before := *shown.text.Swap(&text)
 	if shown.bar == nil {
-		if text != shown.text && (phase(text) != phase(shown.text) || time.Since(shown.printed) >= lineInterval) {
+		if text != before && (phase(text) != phase(before) || time.Since(shown.printed) >= lineInterval) {
 			d.note("%s: export %d: %s", payer, id, text)
-			shown.text, shown.printed = text, time.Now()
+			shown.printed = time.Now()
+		} else {
+			shown.text.Store(&before) // what was printed last
 		}
 		return
 	}
-	shown.text = text
 	current, total := p.Lines, p.Expected
 	if total == 0 {
-		current, total = int64(p.FilesLoaded), int64(max(p.Files, 1))
+		current, total = int64(p.FilesLoaded), int64(p.Files)
 	}
-	shown.bar.SetTotal(total, false)
-	shown.bar.SetCurrent(current)
 	if !p.State.Active() || p.State == store.StateHeld {
 		shown.bar.SetTotal(-1, true)
+		return
 	}
+	shown.bar.SetTotal(max(total, current)+1, false) // it is full only when the export is over
+	shown.bar.SetCurrent(current)
 }
 
 func (d *display) addBar(payer string, shown *shownExport) *mpb.Bar {
-	return d.bars.AddBar(1,
+	if d.bars == nil {
+		d.bars = mpb.New(mpb.WithOutput(d.out), mpb.WithWidth(40), mpb.WithAutoRefresh())
+	}
+	return d.bars.AddBar(0, // the total comes later; a bar with one would end when it is reached
 		mpb.PrependDecorators(decor.Name(payer, decor.WCSyncSpaceR)),
-		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			return shown.text
-		})))
+		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return *shown.text.Load() })))
 }
 
-// close leaves the bars as they are and gives the terminal back.
+// close leaves the bars as they are and gives the terminal back. What is shown later gets new ones.
 func (d *display) close() {
-	if d.bars == nil {
+	d.mu.Lock()
+	bars, shown := d.bars, d.shown
+	d.bars, d.shown = nil, make(map[int64]*shownExport)
+	d.mu.Unlock()
+	if bars == nil {
 		return
 	}
-	d.mu.Lock()
-	for _, shown := range d.shown {
-		shown.bar.Abort(false)
+	for _, export := range shown {
+		export.bar.Abort(false)
 	}
-	d.mu.Unlock()
-	d.bars.Wait()
+	bars.Wait()
 }
 
 // describeProgress says in one line how far an export is; its first word is the phase.

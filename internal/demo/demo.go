@@ -29,6 +29,8 @@ type Options struct {
 	Out io.Writer
 	// Show brings the progress of an export up to date; may be nil.
 	Show func(payer string, id int64, p store.Progress)
+	// ShowEnd ends the display of a round, before its table is printed; may be nil.
+	ShowEnd func()
 	// Patients of each payer; 400 if 0. One patient is about 80 kB.
 	Patients int
 	// Interval is the schedule: an export of each payer every so often; 20 s if 0.
@@ -55,6 +57,9 @@ func run(ctx context.Context, o Options, meanwhile func(context.Context, *store.
 	}
 	if o.Show == nil {
 		o.Show = func(string, int64, store.Progress) {}
+	}
+	if o.ShowEnd == nil {
+		o.ShowEnd = func() {}
 	}
 	d := &demo{Options: o, payers: cast(o.Patients), meanwhile: meanwhile}
 	if err := d.makeDir(); err != nil {
@@ -263,9 +268,10 @@ func (d *demo) wait(ctx context.Context, n int) (map[string]verified, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, errors.New("stopped before every row was verified")
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+	d.ShowEnd()
 	return published, nil
 }

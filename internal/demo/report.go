@@ -81,7 +81,9 @@ func (d *demo) reportSecond(ctx context.Context, exports map[string]verified) er
 			return err
 		}
 		changes := verify.Differences(p.rounds[0], p.rounds[1])
+		counted := make(map[string]bool)
 		for _, t := range ledgers {
+			counted[t.ResourceType] = true
 			got := verify.Change{Inserted: t.Inserted, Updated: t.Updated, Deleted: t.Deleted}
 			if want := changes[t.ResourceType]; got != want {
 				return &DifferenceError{[]string{fmt.Sprintf("%s %s: the export changed %+v, at the payer changed %+v", p.name, t.ResourceType, got, want)}}
@@ -89,6 +91,11 @@ func (d *demo) reportSecond(ctx context.Context, exports map[string]verified) er
 			if got != (verify.Change{}) {
 				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t\n", p.name, t.ResourceType, t.Inserted, t.Updated, t.Deleted,
 					len(p.rounds[1][t.ResourceType]), x.right[t.ResourceType])
+			}
+		}
+		for resourceType, want := range changes {
+			if want != (verify.Change{}) && !counted[resourceType] {
+				return &DifferenceError{[]string{fmt.Sprintf("%s %s: the export does not count what changed at the payer, %+v", p.name, resourceType, want)}}
 			}
 		}
 		fmt.Fprintf(w, "%s\tall\t%d\t%d\t%d\t%d\t%d\t\n", p.name, x.Inserted, x.Updated, x.Deleted, p.rounds[1].Size(), total(x.right))
@@ -101,8 +108,8 @@ func (d *demo) reportTokens() {
 	d.say("")
 	for _, p := range d.payers {
 		stats := p.sim.Stats()
-		d.say("payer %s gave %d tokens, saw %d status requests and %d downloads, and failed %d requests on purpose", p.name,
-			stats.TokensIssued, stats.Polls, stats.Files, stats.Faults)
+		d.say("payer %s: tokens %d, requests refused for want of a live one %d, status requests %d, downloads %d, failed on purpose %d",
+			p.name, stats.TokensIssued, stats.Unauthorized, stats.Polls, stats.Files, stats.Faults)
 	}
 }
 

@@ -178,7 +178,9 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	var id int64
 	err := tx.QueryRow(ctx, `
 		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+		WHERE NOT EXISTS ( -- spares the number of an export that the index below would refuse
+			SELECT FROM ingest.export WHERE payer = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held'))
 		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
 		RETURNING id`,
 		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts).Scan(&id)
