@@ -65,6 +65,12 @@ var knownFailures = []struct {
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
 }
 
+// finalError is a failure that trying again will not mend.
+type finalError struct{ error }
+
+// Unwrap returns the failure.
+func (e finalError) Unwrap() error { return e.error }
+
 func isA[T error](err error) bool {
 	var target T
 	return errors.As(err, &target)
@@ -82,7 +88,7 @@ func action(err error) (export.Action, time.Duration) {
 		return protocol.Action, protocol.RetryAfter
 	}
 	switch {
-	case isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),
+	case isA[finalError](err), isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),
 		isA[*UnknownPayerError](err):
 		return export.ActionFail, 0
 	}

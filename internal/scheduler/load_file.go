@@ -117,6 +117,9 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
+	if isA[*store.CountMismatchError](err) && f.Downloads > 0 {
+		return finalError{err} // it has been read once more, and is still not what the manifest says
+	}
 	if err != nil {
 		return err
 	}
@@ -124,7 +127,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		"lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
 		"quarantined", loaded.Quarantined)
 	return finish(ctx, e, job, func(tx pgx.Tx) error {
-		next, err := e.store.FileLoadedTx(ctx, tx, x.ID, f.Ordinal)
+		next, err := e.store.FileLoadedTx(ctx, tx, x, f.Ordinal)
 		switch {
 		case err != nil:
 			return err

@@ -31,6 +31,7 @@ type Line struct {
 // holds when they are in. Its memory is reused from chunk to chunk.
 type chunk struct {
 	arena       []byte // the lines; rows are views of it
+	kept        int    // bytes of quarantined lines, which are kept beside the arena
 	rows        []row
 	deletions   []deletion
 	outcomes    []outcome
@@ -85,14 +86,14 @@ func (c *chunk) reset(size int) {
 	c.rows = c.rows[:0]
 	clear(c.quarantined)
 	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
-	c.lines, c.outcomeLines = 0, 0
+	c.lines, c.outcomeLines, c.kept = 0, 0, 0
 }
 
 // full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
 // because small lines weigh more by their keys.
 func (c *chunk) full(n, size int) bool {
 	entries := len(c.rows) + len(c.deletions) + len(c.outcomes) + len(c.quarantined)
-	return entries > 0 && (len(c.arena)+n > size || entries >= size/256)
+	return entries > 0 && (len(c.arena)+c.kept+n > size || entries >= size/256)
 }
 
 // chunker turns the lines of one file into chunks.
@@ -219,6 +220,7 @@ func (c *chunk) quarantine(line Line, err error, resourceType, resourceID string
 		q.reason = lineError.Reason
 	}
 	c.quarantined = append(c.quarantined, q)
+	c.kept += len(q.raw)
 }
 
 // intern returns a type's name without allocating it for each line.

@@ -223,15 +223,16 @@ type Next struct {
 }
 
 // FileLoadedTx marks a file as loaded and says what follows: the next file, or the publish of the whole export, whose
-// state then turns from loading to publishing.
-func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, exportID int64, ordinal int) (Next, error) {
-	next := Next{File: -1}
+// state then turns from loading to publishing. loaded is the export as it was when the load began: where it has started
+// again since, the file is another one.
+func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordinal int) (Next, error) {
+	next, exportID := Next{File: -1}, loaded.ID
 	// The export's row is locked, so that of two last files exactly one sees the other as loaded.
 	e, err := lockRow(ctx, tx, exportID)
 	if err != nil {
 		return next, err
 	}
-	if e.State != StateLoading {
+	if e.State != StateLoading || e.Restarts != loaded.Restarts {
 		return next, errStale
 	}
 	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL

@@ -311,16 +311,17 @@ func refused(c *chunk) int64 {
 }
 
 // moveCheckpoint stores where the file stands now, provided that it stood where this load began the chunk and that the
-// export is still loading. Anything else means that somebody else is at work, and this chunk must not be committed.
+// export is still loading, and has not started again meanwhile. Anything else means that somebody else is at work, and this
+// chunk must not be committed.
 func (l *loader) moveCheckpoint(ctx context.Context, tx pgx.Tx, f File) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export_file
 		SET line_number = $4, lines = $5, bytes = $6, wire_bytes = $7, prefix_digest = $8, staged = $9, unchanged = $10,
 			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, job_due_at = now()
 		WHERE export_id = $1 AND ordinal = $2 AND line_number = $3 AND chunks = $13 - 1 AND state = 'queued'
-			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state = 'loading')`,
+			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state = 'loading' AND restarts = $15)`,
 		f.ExportID, f.Ordinal, l.file.LineNumber, f.LineNumber, f.Lines, f.Bytes, f.WireBytes, f.PrefixDigest, f.Staged,
-		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes)
+		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts)
 }
 
 // groupRows splits rows by type, in place where they are all of one, which is the rule.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -245,5 +246,62 @@ func TestDropStaging_leaves_other_exports_alone(t *testing.T) {
 	var left int
 	if err := s.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'ingest_stage'`).Scan(&left); err != nil || left != 11 {
 		t.Errorf("got %d tables, %v, want 11", left, err)
+	}
+}
+
+func TestLoadFile_bounds_what_it_keeps_of_bad_lines(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := make([]string, 40)
+	for i := range text {
+		text[i] = strings.Repeat("x", 100_000)
+	}
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	f, err := loadFile(t, s, e, 0, &lines{text: text}, 256<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Quarantined != 40 || f.Chunks < 15 {
+		t.Errorf("%d bad lines of 100 kB were held in %d chunks of 256 KiB", f.Quarantined, f.Chunks)
+	}
+}
+
+func TestLoadFile_of_an_export_that_started_again_stages_nothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	text := many(10)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	lease, err := s.LockFile(ctx, e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(ctx)
+	f, err := s.File(ctx, e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The payer loses the job while this load reads, and a new one gives a file of the same number.
+	open := func(context.Context) (store.LineSource, error) {
+		err := s.InTx(ctx, func(tx pgx.Tx) error {
+			if err := s.RestartTx(ctx, tx, e.ID); err != nil {
+				return err
+			}
+			again := get(t, s, e.ID)
+			if err := s.KickedOffTx(ctx, tx, e.ID, again.Generation+1, "https://payer.example/again", time.Now()); err != nil {
+				return err
+			}
+			_, err := s.ManifestTx(ctx, tx, e.ID, store.Manifest{Files: []store.ManifestFile{
+				{Kind: store.FileOutput, ResourceType: "Patient", URL: "https://payer.example/other", ExpectedCount: -1},
+			}}, 1)
+			return err
+		})
+		return &lines{text: text}, err
+	}
+	if _, err := s.LoadFile(ctx, lease, e, f, store.LoadOptions{Open: open}); !store.IsStale(err) {
+		t.Errorf("got %v, want to be told that the export is another one", err)
+	}
+	if err := s.InTx(ctx, func(tx pgx.Tx) error { _, err := s.FileLoadedTx(ctx, tx, e, 0); return err }); !store.IsStale(err) {
+		t.Errorf("got %v, want to be told that the file is another one", err)
 	}
 }

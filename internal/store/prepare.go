@@ -17,6 +17,10 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn, e Export) ([]string
 		return nil, err
 	}
 	for _, resourceType := range types {
+		// In a transaction of its own: others that need the table must not wait until this export's indexes are built.
+		if err := inTx(ctx, conn, func(tx pgx.Tx) error { return s.ensureTable(ctx, tx, resourceType) }); err != nil {
+			return nil, err
+		}
 		if err := inTx(ctx, conn, func(tx pgx.Tx) error { return s.prepareType(ctx, tx, e, resourceType) }); err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", resourceType, err)
 		}
@@ -55,9 +59,6 @@ func (s *Store) prepareType(ctx context.Context, tx pgx.Tx, e Export, resourceTy
 	}
 	if prepared {
 		return nil
-	}
-	if err := s.ensureTable(ctx, tx, resourceType); err != nil {
-		return err
 	}
 	live, err := s.hasPartition(ctx, tx, table, e.Payer)
 	if err != nil {
