@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -25,7 +26,7 @@ type authority struct {
 	roots                 *x509.CertPool
 	root, middle          *x509.Certificate
 	rootKey, middleKey    *ecdsa.PrivateKey
-	serial                int64
+	serial                atomic.Int64
 	withoutIntermediate   bool
 	leafNames             []string
 	leafAddresses         []net.IP
@@ -50,9 +51,9 @@ func (a *authority) issue(t *testing.T, name string, ca bool, parent *x509.Certi
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.serial++
+	serial := a.serial.Add(1)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.serial), Subject: pkix.Name{CommonName: name}, NotBefore: a.leafBefore, NotAfter: a.leafAfter,
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: a.leafBefore, NotAfter: a.leafAfter,
 		IsCA: ca, BasicConstraintsValid: true,
 	}
 	if ca {
