@@ -62,10 +62,12 @@ func (l links) to(p config.Payer) (*link, error) {
 		}
 	}
 	client, err := export.New(export.Options{
-		Payer:      p,
-		Authorized: source.Transport(transport, smartauth.TransportOptions{TokenOrigins: tokenOrigins}),
-		Plain:      transport,
-		Logger:     l.logger,
+		Payer: p,
+		Authorized: scopeGate{source: source, next: source.Transport(transport, smartauth.TransportOptions{
+			TokenOrigins: tokenOrigins,
+		})},
+		Plain:  transport,
+		Logger: l.logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare its client: %w", err)

@@ -8,9 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,6 +20,7 @@ import (
 
 	"ingestd/internal/awssecrets"
 	"ingestd/internal/config"
+	"ingestd/internal/export"
 	"ingestd/internal/payersim"
 	"ingestd/internal/smartauth"
 )
@@ -153,6 +156,59 @@ payers:
 	}
 	if secret, err := r.ClientSecret(t.Context()); err != nil || secret != "s3cret" {
 		t.Errorf("client_secret: got %q, %v", secret, err)
+	}
+}
+
+func TestTOK4_an_export_whose_types_are_not_all_granted_is_not_kicked_off(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	key := writeKey(t, dir+"/k.pem", "k")
+	var kickOffs atomic.Int32
+	for _, test := range []struct {
+		name, types, granted, missing string
+	}{
+		{"all granted", "[Patient, Coverage]", "system/Patient.rs system/Coverage.rs", ""},
+		{"granted by a wildcard", "[Patient, Coverage]", "system/*.read", ""},
+		{"one missing", "[Patient, Coverage, ExplanationOfBenefit]", "system/Patient.read system/ExplanationOfBenefit.rs", "Coverage"},
+		{"a list for the wildcard", "[]", "system/Patient.read", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if r.URL.Path == "/token" {
+					if err := json.NewEncoder(w).Encode(map[string]any{
+						"access_token": "t", "token_type": "bearer", "expires_in": 300, "scope": test.granted,
+					}); err != nil {
+						t.Error(err)
+					}
+					return
+				}
+				kickOffs.Add(1)
+				w.Header().Set("Content-Location", "http://"+r.Host+"/jobs/1")
+				w.WriteHeader(http.StatusAccepted)
+			}))
+			t.Cleanup(server.Close)
+			kickOffs.Store(0)
+			c := parse(t, `
+database: {url: "postgres://localhost/x"}
+keys: [{id: %s, private_key: "file:%s/k.pem"}]
+payers: [{name: one, fhir_url: "%[3]s/fhir", auth: {client_id: c, token_url: "%[3]s/token"}, export: {types: %[4]s}}]
+`, key.ID(), dir, server.URL, test.types)
+			made, err := openLinks(t, c, NewSecrets(nil)).to(c.Payers[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer made.transport.CloseIdleConnections()
+			_, err = made.client.KickOff(t.Context(), export.KickOffRequest{})
+			failure, refused := errors.AsType[*smartauth.Error](err)
+			switch {
+			case test.missing == "" && (err != nil || kickOffs.Load() != 1):
+				t.Errorf("got %v after %d kick-offs, want one that is accepted", err, kickOffs.Load())
+			case test.missing != "" && (!refused || failure.Code != smartauth.CodeScopeMissing || failure.Temporary ||
+				failure.Description != "not granted: "+test.missing || kickOffs.Load() != 0):
+				t.Errorf("got %v after %d kick-offs, want none and the missing type by name", err, kickOffs.Load())
+			}
+		})
 	}
 }
 

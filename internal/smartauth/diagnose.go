@@ -184,6 +184,11 @@ func (d *diagnosis) token(ctx context.Context) {
 		return
 	}
 	d.add("token", LevelOK, fmt.Sprintf("issued, for %s", token.Expires.Sub(token.Obtained).Round(time.Second)), "")
+	if slices.Contains(token.MissingTypes, "*") {
+		d.add("scopes", LevelWarn, "export.types names none, and not all are granted: "+clean(strings.Join(token.Scopes, " "), 300),
+			"List the types that the payer has in export.types, so that a missing one is noticed.")
+		return
+	}
 	if len(token.MissingTypes) > 0 {
 		d.add("scopes", LevelFail, "not granted: "+strings.Join(token.MissingTypes, ", "),
 			"Ask the payer to grant the system/ scopes of these types, or take them out of export.types.")

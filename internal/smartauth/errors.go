@@ -25,6 +25,7 @@ const (
 	CodeClockSkew       = "clock_skew"       // refused, and the clocks differ by more than an assertion can bear
 	CodeDiscovery       = "discovery_failed" // no source named a token endpoint
 	CodeCredential      = "credential"       // the client secret cannot be had, or the key cannot sign
+	CodeScopeMissing    = "scope_missing"    // a token was issued, for fewer resource types than are needed
 )
 
 // Error is why there is no token. Its text is fit for logs: it holds no token, assertion, secret or query string.
@@ -52,7 +53,11 @@ type Error struct {
 // Error says which server refused, with which code, and what it said.
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString("no access token")
+	if e.Code == CodeScopeMissing {
+		b.WriteString("no sufficient access token")
+	} else {
+		b.WriteString("no access token")
+	}
 	if e.Payer != "" {
 		b.WriteString(" for " + e.Payer)
 	}
@@ -122,6 +127,8 @@ var hints = map[string]string{
 	CodeClockSkew: "The clocks of this machine and the server differ too much for an assertion to be valid: check NTP here.",
 	CodeDiscovery: "Set auth.token_url, or ask the payer for a token endpoint: neither .well-known/smart-configuration nor the" +
 		" CapabilityStatement named one.",
+	CodeScopeMissing: "The server grants less than is to be exported: ask the payer to grant the system/ scopes of these types, or take" +
+		" the types out of export.types.",
 	CodeCredential: "Check the client_secret reference, or that the key can sign (permissions of its KMS).",
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,6 +51,20 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	asksForTypes := anySMART(s.registration.scopesFor(scopesV1)) || anySMART(token.Scopes)
 	token.MissingTypes = missingTypes(token.Scopes, s.registration.Types, asksForTypes)
 	return token, nil
+}
+
+// CheckScopes gets a token and returns an *Error with CodeScopeMissing that names the resource types which it does not
+// cover, or the error of Token. All types are not a name: where the registration names none, a server that grants a list for
+// the wildcard may mean all that it has, and that is told by Token.MissingTypes alone.
+func (s *Source) CheckScopes(ctx context.Context) error {
+	token, err := s.Token(ctx)
+	if err != nil || len(token.MissingTypes) == 0 || slices.Contains(token.MissingTypes, "*") {
+		return err
+	}
+	return &Error{
+		Code: CodeScopeMissing, Hint: hintFor(CodeScopeMissing), Payer: s.registration.Payer, Host: s.base.Host,
+		Description: "not granted: " + strings.Join(token.MissingTypes, ", "),
+	}
 }
 
 // Invalidate drops the token if it is still the current one: of many callers that were refused with it, one causes a
