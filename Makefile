@@ -19,6 +19,7 @@ build: ## Build build/ingestd
 
 .PHONY: test
 test: postgres ## Run all tests, with the race detector
+	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
 	$(GO) test -race -timeout 20m ./...
 
 .PHONY: demo
