@@ -1,16 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/daemon"
@@ -20,6 +26,9 @@ func newPsqlCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "psql [-- ARGS]",
 		Short: "Open psql on the configured database, the embedded one too",
+		Long: `Opens psql on the database of the configuration, with the connection's user, password and TLS settings; what stands
+behind -- is handed to psql. An embedded database is started if it does not run, and stopped afterwards if nobody else
+uses it. The exit code is psql's.`,
 		Example: `  ingestd psql --config ingestd.yaml
   ingestd psql --config ingestd.yaml -- -c 'SELECT payer, count(*) FROM fhir.patient GROUP BY payer'`,
 	}
@@ -36,27 +45,97 @@ func newPsqlCommand() *cobra.Command {
 	return cmd
 }
 
-// psql runs psql on the terminal. What it connects to goes by the environment: arguments can be seen by every user of the
-// machine, and a connection string may hold a password.
+// psqlPatience bounds how long psql may take to end after it was told to.
+const psqlPatience = 5 * time.Second
+
+// psql runs psql on the terminal until it ends.
 func psql(cmd *cobra.Command, program string, c *pgx.ConnConfig, args []string) error {
-	child := exec.CommandContext(context.WithoutCancel(cmd.Context()), program, args...)
-	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	child.Env = append(os.Environ(), "PGHOST="+c.Host, "PGPORT="+strconv.Itoa(int(c.Port)), "PGDATABASE="+c.Database,
-		"PGUSER="+c.User, "PGPASSWORD="+c.Password)
-	if c.TLSConfig != nil && os.Getenv("PGSSLMODE") == "" {
-		child.Env = append(child.Env, "PGSSLMODE=require")
-	}
 	// Ctrl-C is for psql, which ends a query by it, not for this process.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, syscall.SIGINT)
 	defer signal.Stop(interrupts)
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(cmd.Context()), syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+
+	child := exec.CommandContext(ctx, program, args...)
+	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
+	child.Env = psqlEnvironment(os.Environ(), c)
+	child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
+	child.WaitDelay = psqlPatience
 	err := child.Run()
-	var ended *exec.ExitError
-	if errors.As(err, &ended) && ended.ExitCode() > 0 {
+	ended, ok := errors.AsType[*exec.ExitError](err)
+	switch {
+	case ok && ended.Exited():
 		return exitError(ended.ExitCode())
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("run psql: %w", err)
 	}
 	return nil
+}
+
+// redirects are variables by which libpq, or Debian's wrapper around psql, would go to another database than PGHOST's.
+var redirects = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGCLUSTER"}
+
+// passedOn are the parameters of a connection string that pgx does not keep as they were written, and what libpq calls
+// them in the environment.
+var passedOn = map[string]string{
+	"channel_binding":      "PGCHANNELBINDING",
+	"connect_timeout":      "PGCONNECT_TIMEOUT",
+	"options":              "PGOPTIONS",
+	"require_auth":         "PGREQUIREAUTH",
+	"sslcert":              "PGSSLCERT",
+	"sslcertmode":          "PGSSLCERTMODE",
+	"sslkey":               "PGSSLKEY",
+	"sslnegotiation":       "PGSSLNEGOTIATION",
+	"sslrootcert":          "PGSSLROOTCERT",
+	"sslsni":               "PGSSLSNI",
+	"target_session_attrs": "PGTARGETSESSIONATTRS",
+}
+
+// psqlEnvironment is environ with what makes psql connect as c does, and as safely. It goes by the environment because
+// arguments can be seen by every user of the machine, and a connection string may hold a password.
+func psqlEnvironment(environ []string, c *pgx.ConnConfig) []string {
+	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(redirects, name)
+	})
+	if u, err := url.Parse(c.ConnString()); err == nil {
+		query := u.Query()
+		for parameter, name := range passedOn {
+			if query.Has(parameter) {
+				env = append(env, name+"="+query.Get(parameter))
+			}
+		}
+	}
+	hosts, ports := []string{c.Host}, []string{strconv.Itoa(int(c.Port))}
+	for _, f := range c.Fallbacks {
+		host, port := f.Host, strconv.Itoa(int(f.Port))
+		if last := len(hosts) - 1; host != hosts[last] || port != ports[last] {
+			hosts, ports = append(hosts, host), append(ports, port)
+		}
+	}
+	return append(env, "PGHOST="+strings.Join(hosts, ","), "PGPORT="+strings.Join(ports, ","),
+		"PGDATABASE="+cmp.Or(c.Database, c.User), "PGUSER="+c.User, "PGPASSWORD="+c.Password, "PGSSLMODE="+sslMode(c))
+}
+
+// sslMode tells libpq's name for how c treats TLS, which pgx has turned into the attempts that it makes at each host.
+func sslMode(c *pgx.ConnConfig) string {
+	others := func(encrypted bool) bool {
+		return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool {
+			return f.Host == c.Host && f.Port == c.Port && (f.TLSConfig != nil) == encrypted
+		})
+	}
+	switch t := c.TLSConfig; {
+	case t == nil && others(true):
+		return "allow"
+	case t == nil:
+		return "disable"
+	case others(false):
+		return "prefer"
+	case !t.InsecureSkipVerify:
+		return "verify-full"
+	case t.VerifyPeerCertificate != nil:
+		return "verify-ca"
+	}
+	return "require"
 }
