@@ -136,7 +136,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		if x.Restarts < maxRestarts {
 			log.WarnContext(ctx, "the payer lost the export: starting it again", "error", safe)
 			return finish(ctx, e, job, func(tx pgx.Tx) error {
-				if err := e.store.RestartTx(ctx, tx, x.ID); err != nil {
+				if err := e.store.RestartTx(ctx, tx, x.ID, x.Generation); err != nil {
 					return err
 				}
 				return e.insertTx(ctx, tx, startExportArgs{ExportID: x.ID, Generation: x.Generation + 1}, x.Queue)
@@ -161,7 +161,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 
 // failTx ends an export and enqueues its clean-up.
 func (e *Engine) failTx(ctx context.Context, tx pgx.Tx, x store.Export, f store.Failure) error {
-	if err := e.store.FailTx(ctx, tx, x.ID, f); err != nil {
+	if err := e.store.FailTx(ctx, tx, x.ID, x.Generation, f); err != nil {
 		return err
 	}
 	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue)

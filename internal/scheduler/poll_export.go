@@ -37,7 +37,7 @@ type pollExportWorker struct {
 func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportArgs]) error {
 	e := w.engine
 	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(x store.Export) error {
-		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 		p, ok := e.payers[x.Payer]
 		if !ok {
 			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
@@ -55,7 +55,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		}
 		if !status.Complete {
 			delay := p.Client.PollDelay(status, x.Polls)
-			if err := e.store.NotePoll(ctx, x.ID, status.Progress, status.Percent, delay); err != nil {
+			if err := e.store.NotePoll(ctx, x.ID, x.Generation, status.Progress, status.Percent, delay); err != nil {
 				if store.IsStale(err) {
 					return nil
 				}
@@ -66,7 +66,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		m := storedManifest(status)
 		e.logger.InfoContext(ctx, "export complete at the payer", "payer", x.Payer, "export_id", x.ID, "files", len(m.Files))
 		return finish(ctx, e, job, func(tx pgx.Tx) error {
-			first, err := e.store.ManifestTx(ctx, tx, x.ID, m, p.Config.Limits.Downloads)
+			first, err := e.store.ManifestTx(ctx, tx, x.ID, x.Generation, m, p.Config.Limits.Downloads)
 			if err != nil {
 				return err
 			}

@@ -57,7 +57,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	if err != nil {
 		return err
 	}
-	note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+	note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 	p, ok := e.payers[x.Payer]
 	if !ok {
 		return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)

@@ -211,7 +211,7 @@ func TestReap_takes_over_what_nobody_works_on_and_nothing_else(t *testing.T) {
 		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now()); err != nil {
 			return err
 		}
-		_, err := s.ManifestTx(ctx, tx, id, store.Manifest{Files: []store.ManifestFile{
+		_, err := s.ManifestTx(ctx, tx, id, 0, store.Manifest{Files: []store.ManifestFile{
 			{Kind: store.FileOutput, URL: "https://payer.example/1"}, {Kind: store.FileOutput, URL: "https://payer.example/2"},
 		}}, 2)
 		return err

@@ -36,7 +36,7 @@ type startExportWorker struct {
 func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExportArgs]) error {
 	e := w.engine
 	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StateStarting, func(x store.Export) error {
-		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, wait) }
+		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 		p, ok := e.payers[x.Payer]
 		if !ok {
 			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)

@@ -31,7 +31,7 @@ type Line struct {
 // holds when they are in. Its memory is reused from chunk to chunk.
 type chunk struct {
 	arena       []byte // the lines; rows are views of it
-	kept        int    // bytes of quarantined lines, which are kept beside the arena
+	kept        int    // bytes of quarantined lines and of outcomes, which are kept beside the arena
 	rows        []row
 	deletions   []deletion
 	outcomes    []outcome
@@ -127,6 +127,7 @@ func (k *chunker) add(c *chunk, line Line) {
 			line: line.Number, offset: line.End, reason: fhir.ReasonTooLong, detail: "longer than limits.max_line",
 			raw: append([]byte(nil), line.Head...), rawBytes: line.Length,
 		})
+		c.kept += len(line.Head)
 		return
 	}
 	switch k.kind {
@@ -204,6 +205,7 @@ func (k *chunker) addOutcome(c *chunk, line Line) {
 		return
 	}
 	c.outcomeLines++
+	c.kept += len(line.Bytes)
 	for _, issue := range parsed.Issues {
 		c.outcomes = append(c.outcomes, outcome{line.Number, issue})
 	}

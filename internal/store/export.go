@@ -249,35 +249,37 @@ func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation
 		UPDATE ingest.export
 		SET state = 'polling', status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
 			progress = '', progress_percent = NULL
-		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, statusURL, orNull(date))
+		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date))
 }
 
 // NotePoll stores what the payer said of an export that is not complete, and in how long it will be asked again.
-func (s *Store) NotePoll(ctx context.Context, id int64, progress string, percent float64, next time.Duration) error {
+func (s *Store) NotePoll(ctx context.Context, id int64, generation int, progress string, percent float64, next time.Duration) error {
 	var known *float64
 	if percent >= 0 {
 		known = &percent
 	}
 	return change(ctx, s.pool, `
-		UPDATE ingest.export SET polls = polls + 1, progress = $2, progress_percent = $3, job_due_at = now() + $4::interval
-		WHERE id = $1 AND state = 'polling'`, id, progress, known, next)
+		UPDATE ingest.export SET polls = polls + 1, progress = $3, progress_percent = $4, job_due_at = now() + $5::interval
+		WHERE id = $1 AND generation = $2 AND state = 'polling'`, id, generation, cleanText(progress), known, next)
 }
 
 // NoteJobDue stores in how long the next job of an export is due, so that the reaper does not take its waiting for its end.
 // The time counts by the database's clock: those of instances may differ.
-func (s *Store) NoteJobDue(ctx context.Context, id int64, wait time.Duration) error {
-	return change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = now() + $2::interval WHERE id = $1`, id, wait)
+func (s *Store) NoteJobDue(ctx context.Context, id int64, generation int, wait time.Duration) error {
+	return change(ctx, s.pool, `UPDATE ingest.export SET job_due_at = now() + $3::interval
+		WHERE id = $1 AND generation = $2`, id, generation, wait)
 }
 
 // RestartTx makes an export that the payer has lost start again: polling or loading → starting. What was staged of it is
-// void, because a new job's files need not be the same.
-func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64) error {
+// void, because a new job's files need not be the same. Of several jobs of a generation that find the export lost, one
+// starts it again.
+func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64, generation int) error {
 	err := change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'starting', status_url = '', restarts = restarts + 1, generation = generation + 1,
 			job_due_at = now(), progress = '',
 			progress_percent = NULL, manifest_at = NULL
-		WHERE id = $1 AND state IN ('polling', 'loading')`, id)
+		WHERE id = $1 AND generation = $2 AND state IN ('polling', 'loading')`, id, generation)
 	if err != nil {
 		return err
 	}
@@ -301,12 +303,14 @@ type Failure struct {
 	Hint string // what to do about it
 }
 
-// FailTx ends an export that is not finished: its data stays as it was, its watermark does not move.
-func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, f Failure) error {
+// FailTx ends an export that is not finished: its data stays as it was, its watermark does not move. What failed an older
+// generation of its jobs is no failure of an export that has been taken over or started again since.
+func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, generation int, f Failure) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'failed', error_code = $2, error = $3, hint = $4, finished_at = now()
-		WHERE id = $1 AND state IN ('starting', 'polling', 'loading', 'publishing')`, id, f.Code, f.Text, f.Hint)
+		SET state = 'failed', error_code = $3, error = $4, hint = $5, finished_at = now()
+		WHERE id = $1 AND generation = $2 AND state IN ('starting', 'polling', 'loading', 'publishing')`,
+		id, generation, f.Code, cleanText(f.Text), cleanText(f.Hint))
 }
 
 // CancelTx ends an export by an operator's decision, also one that is held.

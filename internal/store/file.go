@@ -78,17 +78,17 @@ type ManifestFile struct {
 // ManifestTx records the files of a complete export: polling → loading, or → publishing where there is no file. It returns
 // the ordinals of the first files to load, at most downloads of them; each file that is loaded then brings the next, so
 // that a payer never has more than downloads files in work, over all instances.
-func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, m Manifest, downloads int) ([]int, error) {
+func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation int, m Manifest, downloads int) ([]int, error) {
 	state := StateLoading
 	if len(m.Files) == 0 {
 		state = StatePublishing
 	}
 	err := change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = $2, transaction_time = $3, transaction_at = $4, expires_at = $5, manifest_at = now(), job_due_at = now(),
+		SET state = $3, transaction_time = $4, transaction_at = $5, expires_at = $6, manifest_at = now(), job_due_at = now(),
 			progress = '', progress_percent = NULL
-		WHERE id = $1 AND state = 'polling'`,
-		id, state, m.TransactionTime, orNull(m.TransactionAt), orNull(m.ExpiresAt))
+		WHERE id = $1 AND generation = $2 AND state = 'polling'`,
+		id, generation, state, cleanText(m.TransactionTime), orNull(m.TransactionAt), orNull(m.ExpiresAt))
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +100,7 @@ func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, m Manifest,
 			if f.ExpectedCount >= 0 {
 				count = &f.ExpectedCount
 			}
-			return []any{id, i, string(f.Kind), f.ResourceType, f.URL, f.RequiresToken, count}, nil
+			return []any{id, i, string(f.Kind), cleanText(f.ResourceType), cleanText(f.URL), f.RequiresToken, count}, nil
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("record the files of the manifest: %w", err)
@@ -197,16 +197,16 @@ func (s *Store) RenewURLsTx(ctx context.Context, tx pgx.Tx, exportID int64, m Ma
 	if err != nil {
 		return false, fmt.Errorf("read the files: %w", err)
 	}
-	if len(files) != len(m.Files) || e.TransactionTime != m.TransactionTime {
+	if len(files) != len(m.Files) || e.TransactionTime != cleanText(m.TransactionTime) {
 		return false, nil
 	}
 	for i, f := range files {
 		renewed := m.Files[i]
-		if f.Kind != renewed.Kind || f.ResourceType != renewed.ResourceType || f.ExpectedCount != renewed.ExpectedCount {
+		if f.Kind != renewed.Kind || f.ResourceType != cleanText(renewed.ResourceType) || f.ExpectedCount != renewed.ExpectedCount {
 			return false, nil
 		}
 		_, err := tx.Exec(ctx, `UPDATE ingest.export_file SET url = $3, requires_token = $4
-			WHERE export_id = $1 AND ordinal = $2 AND state <> 'loaded'`, exportID, f.Ordinal, renewed.URL, renewed.RequiresToken)
+			WHERE export_id = $1 AND ordinal = $2 AND state <> 'loaded'`, exportID, f.Ordinal, cleanText(renewed.URL), renewed.RequiresToken)
 		if err != nil {
 			return false, fmt.Errorf("renew the URL of a file: %w", err)
 		}

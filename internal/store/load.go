@@ -132,19 +132,24 @@ func (l *loader) run(ctx context.Context) error {
 		defer close(full)
 		return l.read(readCtx, free, full, &stopped)
 	})
+	var copyErr error
 	group.Go(func() error {
 		// A failed copy ends the download, which ends the reader. A failed download does not end the copy: what was
 		// read of it is good.
 		defer cancel()
 		for c := range full {
-			if err := l.flush(ctx, c); err != nil {
-				return err
+			if copyErr = l.flush(ctx, c); copyErr != nil {
+				return copyErr
 			}
 			free <- c
 		}
 		return nil
 	})
-	if err := group.Wait(); err != nil {
+	err = group.Wait()
+	if copyErr != nil {
+		return copyErr // whatever the reader failed with first, this ended its download
+	}
+	if err != nil {
 		return err
 	}
 	if stopped.Load() {

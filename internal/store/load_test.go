@@ -284,14 +284,14 @@ func TestLoadFile_of_an_export_that_started_again_stages_nothing(t *testing.T) {
 	// The payer loses the job while this load reads, and a new one gives a file of the same number.
 	open := func(context.Context) (store.LineSource, error) {
 		err := s.InTx(ctx, func(tx pgx.Tx) error {
-			if err := s.RestartTx(ctx, tx, e.ID); err != nil {
+			if err := s.RestartTx(ctx, tx, e.ID, 0); err != nil {
 				return err
 			}
 			again := get(t, s, e.ID)
 			if err := s.KickedOffTx(ctx, tx, e.ID, again.Generation+1, "https://payer.example/again", time.Now()); err != nil {
 				return err
 			}
-			_, err := s.ManifestTx(ctx, tx, e.ID, store.Manifest{Files: []store.ManifestFile{
+			_, err := s.ManifestTx(ctx, tx, e.ID, 1, store.Manifest{Files: []store.ManifestFile{
 				{Kind: store.FileOutput, ResourceType: "Patient", URL: "https://payer.example/other", ExpectedCount: -1},
 			}}, 1)
 			return err
@@ -303,5 +303,51 @@ func TestLoadFile_of_an_export_that_started_again_stages_nothing(t *testing.T) {
 	}
 	if err := s.InTx(ctx, func(tx pgx.Tx) error { _, err := s.FileLoadedTx(ctx, tx, e, 0); return err }); !store.IsStale(err) {
 		t.Errorf("got %v, want to be told that the file is another one", err)
+	}
+}
+
+// endless is a file that goes on until its download is ended.
+type endless struct {
+	ctx  context.Context
+	next int64
+}
+
+func (l *endless) Next() (store.Line, error) {
+	if l.ctx.Err() != nil {
+		return store.Line{}, errCut
+	}
+	l.next++
+	text := []byte(patient("a", "", ""))
+	return store.Line{Bytes: text, Number: l.next, End: l.next * int64(len(text)+1), Length: int64(len(text))}, nil
+}
+
+func (l *endless) Close() error { return nil }
+
+func TestLoadFile_reports_why_a_chunk_failed_and_not_that_the_download_was_ended(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	file := output("Patient")
+	e := begin(t, s, store.NewExport{}, file)
+	lease, err := s.LockFile(ctx, e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(ctx)
+	f, err := s.File(ctx, e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.InTx(ctx, func(tx pgx.Tx) error { return s.CancelTx(ctx, tx, e.ID, "by a test") }); err != nil {
+		t.Fatal(err)
+	}
+	for range 40 {
+		_, err = s.LoadFile(ctx, lease, e, f, store.LoadOptions{
+			ChunkBytes: 1000,
+			Open:       func(ctx context.Context) (store.LineSource, error) { return &endless{ctx: ctx}, nil },
+		})
+		if !store.IsStale(err) {
+			t.Fatalf("got %v (cut: %v), want that it comes too late", err, errors.Is(err, errCut))
+		}
 	}
 }

@@ -103,7 +103,7 @@ func begin(t *testing.T, s *store.Store, n store.NewExport, files ...testFile) s
 		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now()); err != nil {
 			return err
 		}
-		_, err = s.ManifestTx(ctx, tx, id, m, len(files)+1)
+		_, err = s.ManifestTx(ctx, tx, id, 0, m, len(files)+1)
 		return err
 	})
 	if err != nil {

@@ -339,6 +339,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if !e.RemovesGhosts || e.Quarantined > 0 {
 		return nil
 	}
+	if behind, err := p.isBehind(ctx); err != nil || behind {
+		return err
+	}
 	types := e.Types
 	if len(types) == 0 {
 		types = fhir.Types()
@@ -368,10 +371,35 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 		}
 		rows += n + left
 	}
+	if e.Ghosts > 0 {
+		// What left may belong to another series, whose next incremental export would not bring it back.
+		_, err := p.tx.Exec(ctx, `DELETE FROM ingest.watermark WHERE payer = $1 AND series <> $2`, e.Payer, e.Series)
+		if err != nil {
+			return fmt.Errorf("end the watermarks of other series: %w", err)
+		}
+	}
 	if before := rows - e.Inserted; !e.Released && float64(e.Ghosts) > p.options.GhostMaxShare*float64(before) {
 		return &HeldError{Ghosts: e.Ghosts, Rows: before, MaxShare: p.options.GhostMaxShare}
 	}
 	return nil
+}
+
+// isBehind reports whether the export is older than what is published: a payer may answer with a job that it kept. What is
+// missing from it may be what is new since (protocol.md INC-4).
+func (p *publisher) isBehind(ctx context.Context) (bool, error) {
+	var behind bool
+	err := p.tx.QueryRow(ctx, `
+		SELECT last.at IS NOT NULL
+			AND (this.transaction_at IS NULL OR least(this.transaction_at, this.manifest_at) < last.at)
+		FROM ingest.export AS this, (
+			SELECT max(least(transaction_at, manifest_at)) AS at FROM ingest.export
+			WHERE payer = $2 AND state = 'published' AND transaction_at IS NOT NULL
+		) AS last
+		WHERE this.id = $1`, p.export.ID, p.export.Payer).Scan(&behind)
+	if err != nil {
+		return false, fmt.Errorf("compare with the last export: %w", err)
+	}
+	return behind, nil
 }
 
 // remove deletes the payer's rows of a type that the export does not hold and that the condition names, and keeps their

@@ -409,3 +409,98 @@ func TestMAN2_the_watermark_never_moves_back_and_needs_every_type(t *testing.T) 
 	publishAt(at(3), "Patient", "Observation")
 	want("s", at(3), "Patient", "Observation")
 }
+
+// completeAt moves the transactionTime of an export that is being loaded.
+func completeAt(t *testing.T, s *store.Store, e store.Export, at time.Time) {
+	t.Helper()
+	_, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET transaction_at = $2 WHERE id = $1`, e.ID, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestINC4_a_full_export_that_is_older_than_the_last_removes_no_ghosts(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	may := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
+	first := output("Patient", patient("a", "", ""), patient("b", "", ""))
+	e := begin(t, s, store.NewExport{}, first)
+	completeAt(t, s, e, may)
+	stage(t, s, e, first)
+	if _, err := publish(t, s, e.ID, permissive); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		at   time.Time
+		left int
+	}{
+		{"a cached job of the day before", may.AddDate(0, 0, -1), 2},
+		{"a job that does not say of when it is", time.Time{}, 2},
+		{"a job of the same instant", may, 1},
+	} {
+		file := output("Patient", patient("a", "", ""))
+		e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
+		if test.at.IsZero() {
+			if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET transaction_at = NULL WHERE id = $1`, e.ID); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			completeAt(t, s, e, test.at)
+		}
+		stage(t, s, e, file)
+		if _, err := publish(t, s, e.ID, permissive); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(rows(t, s, "fhir.patient")); got != test.left {
+			t.Errorf("%s: %d patients are left, want %d", test.name, got, test.left)
+		}
+	}
+}
+
+func TestINC10_ghosts_that_leave_end_the_watermarks_of_other_series(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{Series: "group 1"}, output("Patient", patient("a", "", ""), patient("b", "", "")))
+	watermark := func(series string) bool {
+		t.Helper()
+		at, err := s.Watermark(t.Context(), "p", series, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return !at.IsZero()
+	}
+	run(t, s, store.NewExport{Series: "group 2"}, output("Patient", patient("b", "", "")))
+	if !watermark("group 1") {
+		t.Error("nothing left, but what was published of the other group counts no more")
+	}
+	run(t, s, store.NewExport{Series: "group 2", RemovesGhosts: true}, output("Patient", patient("b", "", "")))
+	if watermark("group 1") {
+		t.Error("a patient of the other group left as a ghost, but an incremental export of that group would not bring it back")
+	}
+	if !watermark("group 2") {
+		t.Error("the series that was published has no watermark")
+	}
+}
+
+func TestPartitions_of_payers_whose_names_look_like_index_names(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for _, payer := range []string{"p", "p_pkey", "p_patient_id", "p__x", "a2345678901234567890123456789012345678901", "a2345678901234567890123456789012345678902"} {
+		for _, note := range []string{"first", "second"} {
+			e := begin(t, s, store.NewExport{Payer: payer}, output("MedicinalProductDefinition"), output("Patient"))
+			files := []testFile{
+				output("MedicinalProductDefinition", `{"resourceType":"MedicinalProductDefinition","id":"m","x":"`+note+`"}`),
+				output("Patient", patient("a", "", note)),
+			}
+			stage(t, s, e, files...)
+			if _, err := publish(t, s, e.ID, permissive); err != nil {
+				t.Errorf("payer %s, %s export: %v", payer, note, err)
+			}
+		}
+	}
+	var n int
+	if err := s.Pool().QueryRow(t.Context(), `SELECT count(*) FROM fhir.patient WHERE resource->>'note' = 'second'`).Scan(&n); err != nil || n != 6 {
+		t.Errorf("got %d patients, %v, want one of each of 6 payers", n, err)
+	}
+}
