@@ -143,7 +143,7 @@ func (s *source) Read(p []byte) (int, error) {
 		err = s.end(read, err)
 	}
 	s.failed = err
-	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+	return n, err
 }
 
 // end decides what an end of the connection means: it may be the end of a continued file short of its size, or a break

@@ -34,7 +34,7 @@ func (r *idleReader) Read(p []byte) (int, error) {
 	if err != nil && errors.Is(context.Cause(r.ctx), errStalled) {
 		err = errStalled
 	}
-	return n, err //nolint:wrapcheck // io.EOF must stay io.EOF
+	return n, err
 }
 
 func (r *idleReader) Close() error {

@@ -117,7 +117,7 @@ func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, er
 		}
 		return g.check(ctx, host, addrPort.Addr())
 	}
-	return dialer.DialContext(ctx, network, address)
+	return dialer.DialContext(ctx, network, address) //nolint:wrapcheck // explain says what a failed dial means
 }
 
 // check refuses addr for host with a *refusal, or returns nil.

@@ -137,7 +137,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	response, err := t.base.RoundTrip(request.WithContext(context.WithValue(request.Context(), askedKey{}, asked)))
 	if err != nil {
 		if cause := request.Context().Err(); cause != nil {
-			return nil, err
+			return nil, err //nolint:wrapcheck // a RoundTripper passes errors of its base on
 		}
 		return nil, explain(request.URL.Hostname(), err, asked.Load())
 	}

@@ -149,7 +149,7 @@ func (f *folder) index(file *os.File, hint string, sum hash.Hash) error {
 			continue
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return err
+			return fmt.Errorf("read the line at byte %d: %w", offset, err)
 		}
 		whole := chunk
 		if len(long) > 0 {

@@ -90,7 +90,10 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
 				return fmt.Errorf("apply migration %04d_%s: %w", m.Version, m.Name, err)
 			}
 			_, err := tx.Exec(ctx, `INSERT INTO ingest.schema_migration (version, name) VALUES ($1, $2)`, m.Version, m.Name)
-			return err
+			if err != nil {
+				return fmt.Errorf("record migration %04d_%s: %w", m.Version, m.Name, err)
+			}
+			return nil
 		})
 		if err != nil {
 			return applied, err
@@ -183,8 +186,8 @@ func readMigrations(ctx context.Context, db querier) ([]Migration, error) {
 		all[version-1].AppliedAt = appliedAt
 		return nil
 	})
-	if _, ok := errors.AsType[*SchemaTooNewError](err); ok {
-		return nil, err
+	if tooNew, ok := errors.AsType[*SchemaTooNewError](err); ok {
+		return nil, tooNew
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the schema version: %w", err)

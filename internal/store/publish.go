@@ -431,7 +431,7 @@ func (p *publisher) remove(ctx context.Context, resourceType string, staged []st
 	}
 	tag, err := p.tx.Exec(ctx, deletion, e.Payer, e.ID)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("remove rows of %s: %w", table, err)
 	}
 	column := map[string]string{"deleted": "deleted", "ghost": "ghosts"}[reason]
 	_, err = p.tx.Exec(ctx, `
@@ -473,7 +473,7 @@ func (p *publisher) finish(ctx context.Context) error {
 	e := &p.export
 	err := p.tx.QueryRow(ctx, `
 		UPDATE ingest.export
-		SET state = 'published', finished_at = now(), error_code = '', error = '', hint = '', lines = $2, bytes = $3,
+		SET state = 'published', finished_at = now(), job_due_at = now(), error_code = '', error = '', hint = '', lines = $2, bytes = $3,
 			wire_bytes = $4, inserted = $5, updated = $6, unchanged = $7, superseded = $8, deleted = $9, ghosts = $10,
 			quarantined = $11
 		WHERE id = $1
