@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,10 @@ func (*NotInstalledError) Error() string {
 }
 
 // binaries are the programs of one Postgres installation.
-type binaries struct{ dir string }
+type binaries struct {
+	dir   string
+	major int
+}
 
 func (b binaries) path(name string) string { return filepath.Join(b.dir, name) }
 
@@ -31,8 +35,11 @@ var installations = []string{
 	"/usr/local/opt/postgresql*/bin", "/usr/local/pgsql/bin",
 }
 
+// minMajor is the oldest Postgres that knows lz4, which the store's tables are compressed with.
+const minMajor = 14
+
 // findBinaries returns the installation of the given major version, or the newest where version is "".
-func findBinaries(version string) (binaries, error) {
+func findBinaries(ctx context.Context, version string) (binaries, error) {
 	var dirs []string
 	for _, pattern := range installations {
 		found, _ := filepath.Glob(pattern) // the patterns are well-formed
@@ -44,26 +51,40 @@ func findBinaries(version string) (binaries, error) {
 		}
 	}
 	var found []binaries
+	var broken error
 	for _, dir := range dirs {
-		b := binaries{dir}
-		if b.complete() {
-			found = append(found, b)
+		b := binaries{dir: dir}
+		if !b.complete() {
+			continue
 		}
+		var err error
+		if b.major, err = majorOf(ctx, b); err != nil {
+			broken = errors.Join(broken, err)
+			continue
+		}
+		found = append(found, b)
+	}
+	if len(found) == 0 && broken != nil {
+		return binaries{}, broken
 	}
 	if len(found) == 0 {
 		return binaries{}, &NotInstalledError{}
 	}
-	slices.SortStableFunc(found, func(a, b binaries) int { return majorOf(b) - majorOf(a) })
+	newest := slices.MaxFunc(found, func(a, b binaries) int { return a.major - b.major })
+	if version == "" && newest.major < minMajor {
+		return binaries{}, fmt.Errorf("the newest Postgres that is installed is version %d (%s), which is too old: install "+
+			"version %d or newer", newest.major, newest.dir, minMajor)
+	}
 	if version == "" {
-		return found[0], nil
+		return newest, nil
 	}
 	for _, b := range found {
-		if strconv.Itoa(majorOf(b)) == version {
+		if strconv.Itoa(b.major) == version {
 			return b, nil
 		}
 	}
-	return binaries{}, fmt.Errorf("the data were made by Postgres %s, but only version %d is installed: install postgresql-%s, "+
-		"or move the data with pg_dump", version, majorOf(found[0]), version)
+	return binaries{}, fmt.Errorf("the data were made by Postgres %s, which is not installed (version %d is): install "+
+		"postgresql-%s, or move the data with pg_dump", version, newest.major, version)
 }
 
 func (b binaries) complete() bool {
@@ -75,29 +96,24 @@ func (b binaries) complete() bool {
 	return true
 }
 
-// majorOf asks the server for its major version; 0 where it does not say.
-func majorOf(b binaries) int {
-	out, err := exec.Command(b.path("postgres"), "--version").Output() //nolint:noctx,gosec // ends at once; the path is an installation's
-	if err != nil {
-		return 0
+// majorOf asks the server for its major version.
+func majorOf(ctx context.Context, b binaries) (int, error) {
+	out, err := exec.CommandContext(ctx, b.path("postgres"), "--version").Output() //nolint:gosec // an installation's path
+	if ctx.Err() != nil {
+		err = ctx.Err()
 	}
-	for field := range strings.FieldsSeq(string(out)) {
-		major, _, _ := strings.Cut(field, ".")
-		if n, err := strconv.Atoi(major); err == nil {
-			return n
+	if err != nil {
+		return 0, fmt.Errorf("ask %s for its version: %w", b.path("postgres"), err)
+	}
+	for field := range strings.FieldsSeq(string(out)) { // postgres (PostgreSQL) 17.2 (Debian 17.2-1)
+		if n, err := strconv.Atoi(leadingDigits(field)); err == nil {
+			return n, nil
 		}
 	}
-	return 0
+	return 0, fmt.Errorf("ask %s for its version: it says %q", b.path("postgres"), out)
 }
 
-// clusterVersion reads the major version that a data directory was made by; "" where there is none.
-func clusterVersion(data string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", fmt.Errorf("read the cluster's version: %w", err)
-	}
-	return strings.TrimSpace(string(text)), nil
+// leadingDigits is the major version in 17.2 and 18beta1.
+func leadingDigits(text string) string {
+	return text[:len(text)-len(strings.TrimLeft(text, "0123456789"))]
 }

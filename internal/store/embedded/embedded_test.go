@@ -38,7 +38,7 @@ func start(t *testing.T, dir string) *Server {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
-		if err := s.Stop(ctx); err != nil && s.users != nil && s.answers(ctx) == nil {
+		if err := s.Stop(ctx); err != nil {
 			t.Errorf("stop: %v", err)
 		}
 	})
@@ -66,7 +66,7 @@ func query(t *testing.T, s *Server, sql string) string {
 	return text
 }
 
-func postmaster(t *testing.T, s *Server) int {
+func pidOf(t *testing.T, s *Server) int {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
 	if err != nil {
@@ -110,7 +110,7 @@ func TestStart_shares_a_running_server_and_the_last_user_stops_it(t *testing.T) 
 	dir := testDir(t)
 	first := start(t, dir)
 	second := start(t, dir)
-	if postmaster(t, first) != postmaster(t, second) {
+	if pidOf(t, first) != pidOf(t, second) {
 		t.Error("a second server was started")
 	}
 	stop(t, first)
@@ -127,12 +127,12 @@ func TestStart_recovers_after_the_server_was_killed(t *testing.T) {
 	t.Parallel()
 	dir := testDir(t)
 	first := start(t, dir)
-	pid := postmaster(t, first)
+	pid := pidOf(t, first)
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(30 * time.Second)
-	for isPostgres(pid) && time.Now().Before(deadline) {
+	for first.isServer(t.Context(), pid) && time.Now().Before(deadline) {
 		time.Sleep(10 * time.Millisecond) // bounded by the deadline
 	}
 	second := start(t, dir)
@@ -141,21 +141,14 @@ func TestStart_recovers_after_the_server_was_killed(t *testing.T) {
 	}
 }
 
-func TestStart_uses_the_server_that_a_killed_process_left_behind(t *testing.T) {
-	t.Parallel()
-	dir := testDir(t)
-	first := start(t, dir)
-	_ = first.users.Close() // what the kernel does to the locks of a process that is killed
-	second := start(t, dir)
-	if postmaster(t, first) != postmaster(t, second) {
-		t.Error("a second server was started")
-	}
-	stop(t, second)
-}
-
 func TestStart_is_not_misled_by_a_stale_pid_file(t *testing.T) {
 	t.Parallel()
-	for name, pid := range map[string]int{"of no process": 1 << 22, "of another program": os.Getpid()} {
+	other := start(t, testDir(t))
+	for name, pid := range map[string]int{
+		"of no process":       1 << 22,
+		"of another program":  os.Getpid(),
+		"of another Postgres": pidOf(t, other),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := testDir(t)
@@ -184,8 +177,14 @@ func TestStart_begins_an_unfinished_initialization_again(t *testing.T) {
 
 func TestStart_works_where_the_path_is_too_long_for_a_socket(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(testDir(t), strings.Repeat("long", 25))
-	start(t, dir)
+	s := start(t, filepath.Join(testDir(t), strings.Repeat("long", 25)))
+	if got := query(t, s, `SELECT 'up'`); got != "up" || s.socket == s.dir {
+		t.Errorf("got %q by a socket in %s", got, s.socket)
+	}
+	stop(t, s)
+	if _, err := os.Stat(s.socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket's directory is left behind: %v", err)
+	}
 }
 
 func TestStart_names_the_directory_that_the_server_cannot_reach(t *testing.T) {
@@ -223,7 +222,7 @@ func TestNotInstalledError_says_which_package_to_install(t *testing.T) {
 	installations = nil
 	t.Cleanup(func() { installations = saved })
 	t.Setenv("PATH", t.TempDir())
-	_, err := findBinaries("")
+	_, err := findBinaries(t.Context(), "")
 	var missing *NotInstalledError
 	if !errors.As(err, &missing) || !strings.Contains(err.Error(), "apt-get install postgresql") {
 		t.Errorf("got %v", err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // owner is the user that the server runs as: the one that runs this process, unless that is root.
@@ -20,10 +21,23 @@ type owner struct {
 	uid, gid uint32
 }
 
-// findOwner picks the user: as root, that of the distribution's own Postgres, or else nobody.
-func findOwner() (owner, error) {
-	if os.Geteuid() != 0 {
-		return owner{}, nil
+// findOwner picks the user: as root, the one that the cluster's data belong to, else that of the distribution's own
+// Postgres, or else nobody. Whoever is not root must own the data.
+func findOwner(data string) (owner, error) {
+	self := os.Geteuid()
+	info, err := os.Stat(data)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return owner{}, fmt.Errorf("look at the cluster: %w", err)
+	case self == 0 && ownerOf(info) != 0:
+		stat, _ := info.Sys().(*syscall.Stat_t)
+		return owner{root: true, name: nameOf(stat.Uid), uid: stat.Uid, gid: stat.Gid}, nil
+	case self != 0 && ownerOf(info) != uint32(self):
+		return owner{}, fmt.Errorf("the cluster belongs to user %s: run ingestd as that user", nameOf(ownerOf(info)))
+	}
+	if self != 0 {
+		return owner{name: nameOf(uint32(self)), uid: uint32(self), gid: uint32(os.Getegid())}, nil
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		account, err := user.Lookup(name)
@@ -39,11 +53,21 @@ func findOwner() (owner, error) {
 	return owner{}, errors.New("the embedded Postgres cannot run as root, and there is no user postgres or nobody to run it as")
 }
 
+// nameOf is a user's name, or the number of one that has none.
+func nameOf(uid uint32) string {
+	number := strconv.FormatUint(uint64(uid), 10)
+	if account, err := user.LookupId(number); err == nil {
+		return account.Username
+	}
+	return number
+}
+
 // command is a program of Postgres, to be run as the owner, in a session of its own: a Ctrl-C is for ingestd, not for the
 // server, which ingestd stops itself.
 func (o owner) command(ctx context.Context, path string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = "/"
+	cmd.WaitDelay = 5 * time.Second                                // for its output, should a child hold it
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC"} // nothing of ours: the environment may hold secrets
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if o.root {
@@ -59,6 +83,17 @@ func (o owner) take(path string) error {
 	}
 	if err := os.Chown(path, int(o.uid), int(o.gid)); err != nil {
 		return fmt.Errorf("give %s to user %s: %w", path, o.name, err)
+	}
+	return nil
+}
+
+// takeFile is take for an open file, which cannot turn into another one meanwhile.
+func (o owner) takeFile(f *os.File) error {
+	if !o.root {
+		return nil
+	}
+	if err := f.Chown(int(o.uid), int(o.gid)); err != nil {
+		return fmt.Errorf("give %s to user %s: %w", f.Name(), o.name, err)
 	}
 	return nil
 }
