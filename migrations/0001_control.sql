@@ -59,6 +59,8 @@ CREATE UNIQUE INDEX export_active ON ingest.export (payer)
 CREATE INDEX export_payer ON ingest.export (payer, id DESC);
 CREATE INDEX export_unfinished ON ingest.export (job_due_at)
     WHERE state IN ('starting', 'polling', 'loading', 'publishing');
+CREATE INDEX export_not_cleaned_up ON ingest.export (job_due_at)
+    WHERE state IN ('published', 'failed', 'canceled') AND cleaned_up_at IS NULL;
 COMMENT ON TABLE ingest.export IS 'One row an export: from kick-off to publish, with its ledger.';
 COMMENT ON COLUMN ingest.export.due_at IS 'The tick of the schedule that started it; null for a run by hand.';
 COMMENT ON COLUMN ingest.export.queue IS 'The queue of its jobs; empty for the queues that every daemon works.';

@@ -11,8 +11,7 @@ import (
 
 // cleanUpArgs ask for the end of an export that is over: at the payer, and in staging.
 type cleanUpArgs struct {
-	ExportID  int64  `json:"export_id"`
-	StatusURL string `json:"status_url"`
+	ExportID int64 `json:"export_id"`
 }
 
 // Kind implements river.JobArgs.
@@ -40,15 +39,23 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if x.State.Active() {
 		return fmt.Errorf("export %d is not over", x.ID)
 	}
+	if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, jobTimeout); err != nil && !store.IsStale(err) {
+		return err
+	}
 	if err := e.store.DropStaging(ctx, x.ID); err != nil {
 		return err
 	}
-	if p, ok := e.payers[x.Payer]; ok && args.StatusURL != "" {
-		if err := p.Client.Delete(ctx, args.StatusURL); err != nil {
+	if p, ok := e.payers[x.Payer]; ok && x.StatusURL != "" {
+		if err := p.Client.Delete(ctx, x.StatusURL); err != nil {
 			_, safe := describe(err)
 			log := e.logger.With("payer", x.Payer, "export_id", x.ID, "error", safe)
 			if job.Attempt < job.MaxAttempts {
 				log.InfoContext(ctx, "the payer did not take the DELETE, will be tried again")
+				wait := backoffDelay(len(job.Errors))
+				if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, wait); err != nil && !store.IsStale(err) {
+					return err
+				}
+				e.retries.put(job.ID, wait)
 				return fmt.Errorf("delete the export at the payer: %s", safe)
 			}
 			log.WarnContext(ctx, "the payer did not take the DELETE: its files stay until they expire")

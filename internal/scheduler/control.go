@@ -53,7 +53,7 @@ func (e *Engine) cancelTx(ctx context.Context, tx pgx.Tx, x store.Export, reason
 	if err := e.store.CancelTx(ctx, tx, x.ID, reason); err != nil {
 		return err
 	}
-	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, "")
+	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, "")
 }
 
 func (e *Engine) decide(ctx context.Context, id int64, want string, change func(tx pgx.Tx, x store.Export) error) error {

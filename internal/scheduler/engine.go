@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -67,6 +68,7 @@ type Engine struct {
 	observer Observer
 	client   *river.Client[pgx.Tx]
 	options  Options
+	retries  retries
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 }
 
@@ -115,7 +117,7 @@ func New(o Options) (*Engine, error) {
 		FetchPollInterval:    500 * time.Millisecond,
 		JobTimeout:           jobTimeout,
 		RescueStuckJobsAfter: 2 * jobTimeout,
-		RetryPolicy:          backoff{},
+		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
 	})
 	if err != nil {
@@ -188,14 +190,21 @@ func completeTx[T river.JobArgs](ctx context.Context, tx pgx.Tx, job *river.Job[
 	return nil
 }
 
-// backoff is when a failed job is tried again: 2 s, 4 s, 8 s … up to 5 min, with a tenth of jitter.
-type backoff struct{}
+// retries say when a failed job is tried again: when its failure asked for, which may be the payer's Retry-After, or else by
+// backoffDelay.
+type retries struct{ waits sync.Map } // job's number → time.Duration
+
+func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wait) }
 
 // NextRetry implements river.ClientRetryPolicy.
-func (backoff) NextRetry(job *rivertype.JobRow) time.Time {
+func (r *retries) NextRetry(job *rivertype.JobRow) time.Time {
+	if wait, ok := r.waits.LoadAndDelete(job.ID); ok {
+		return time.Now().Add(wait.(time.Duration))
+	}
 	return time.Now().Add(backoffDelay(len(job.Errors)))
 }
 
+// backoffDelay is 2 s, 4 s, 8 s … up to 5 min, with a tenth of jitter.
 func backoffDelay(failures int) time.Duration {
 	delay := min(2*time.Second<<min(failures, 10), 5*time.Minute)
 	return delay + rand.N(delay/10) //nolint:gosec // jitter needs no secrecy

@@ -25,6 +25,10 @@ const (
 	cleanUpAttempts = 8
 )
 
+// unknownPayerAttempts is how often a job of a payer that this instance does not know is left to others before the payer
+// counts as removed: while instances are replaced, some have the old configuration, some the new.
+const unknownPayerAttempts = 5
+
 // describe says what a failure is: a stable code, the text for operators, what to do, and a text that is safe for logs.
 func describe(err error) (f store.Failure, safe string) {
 	var protocol *export.Error
@@ -78,6 +82,9 @@ func isA[T error](err error) bool {
 
 // action is what a failure asks for. Failures of Postgres, and whatever is unknown, are tried again.
 func action(err error) (export.Action, time.Duration) {
+	if isA[finalError](err) {
+		return export.ActionFail, 0
+	}
 	if auth, ok := errors.AsType[*smartauth.Error](err); ok {
 		if auth.Temporary {
 			return export.ActionRetry, auth.RetryAfter
@@ -88,7 +95,7 @@ func action(err error) (export.Action, time.Duration) {
 		return protocol.Action, protocol.RetryAfter
 	}
 	switch {
-	case isA[finalError](err), isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),
+	case isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),
 		isA[*UnknownPayerError](err):
 		return export.ActionFail, 0
 	}
@@ -118,7 +125,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	}
 	failure, safe := describe(err)
 	act, wait := action(err)
-	if within(err, x, time.Now()) {
+	if within(err, x, time.Now()) || isA[*UnknownPayerError](err) && len(job.Errors) < unknownPayerAttempts {
 		act = export.ActionRetry
 	}
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "job", job.Kind, "code", failure.Code)
@@ -149,6 +156,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 			if err := note(wait); err != nil && !store.IsStale(err) {
 				return err
 			}
+			e.retries.put(job.ID, wait)
 			return errors.New(safe) // River keeps the text of errors; it gets the one without the payer's words
 		}
 	case export.ActionNextTick, export.ActionFail:
@@ -164,5 +172,5 @@ func (e *Engine) failTx(ctx context.Context, tx pgx.Tx, x store.Export, f store.
 	if err := e.store.FailTx(ctx, tx, x.ID, x.Generation, f); err != nil {
 		return err
 	}
-	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue)
+	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue)
 }

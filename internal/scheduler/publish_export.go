@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"ingestd/internal/config"
 	"ingestd/internal/store"
 )
 
@@ -67,10 +68,12 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		AcceptErrors:       p.Config.Load.AcceptErrors,
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
-		Watermark:          watermark(x, time.Now()),
+	}
+	if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
+		return settle(ctx, e, job, x, err, note)
 	}
 	published, err := e.store.Publish(ctx, lease, x.ID, options, func(ctx context.Context, tx pgx.Tx) error {
-		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID, StatusURL: x.StatusURL}, x.Queue); err != nil {
+		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {
 			return err
 		}
 		return completeTx(ctx, tx, job)
@@ -96,15 +99,39 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	return nil
 }
 
+// nextWatermark is where the watermark moves to when the export is published; zero where it stays. An export that asked for
+// what changed since an instant, and that begins later than the data is complete, leaves a gap: it moves nothing (INC-1).
+func (e *Engine) nextWatermark(ctx context.Context, p config.Payer, x store.Export) (time.Time, error) {
+	if x.Kind == store.KindIncremental {
+		complete, err := e.store.Watermark(ctx, x.Payer, x.Series, x.Types)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if complete.IsZero() { // what lies before the configured beginning nobody asks for
+			complete, _ = time.Parse(time.RFC3339Nano, p.Export.Since)
+		}
+		since, err := time.Parse(time.RFC3339Nano, x.Since)
+		if err != nil || complete.IsZero() || since.After(complete) {
+			return time.Time{}, nil //nolint:nilerr // an instant that cannot be read covers nothing
+		}
+	}
+	return watermark(x, time.Now()), nil
+}
+
 // watermark is up to when a payer's data is complete once the export is published. Servers exist whose transactionTime is
-// when the job ended, so it is never later than the kick-off's answer; and never in the future, which some servers would
-// refuse as _since. Without a readable transactionTime it stays where it is (protocol.md MAN-2).
+// when the job ended, so it is never later than the kick-off's answer, by the payer's clock or, where that said nothing, by
+// ours; and never in the future, which some servers would refuse as _since. Without a readable transactionTime it stays
+// where it is (protocol.md MAN-2).
 func watermark(x store.Export, now time.Time) time.Time {
 	at := x.TransactionAt
 	if at.IsZero() {
 		return at
 	}
-	for _, bound := range []time.Time{x.KickOffDate, now} {
+	answered := x.KickOffDate
+	if answered.IsZero() {
+		answered = x.KickedOffAt
+	}
+	for _, bound := range []time.Time{answered, now} {
 		if !bound.IsZero() && bound.Before(at) {
 			at = bound
 		}

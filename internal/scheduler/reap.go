@@ -25,8 +25,8 @@ type reapArgs struct{}
 // Kind implements river.JobArgs.
 func (reapArgs) Kind() string { return "reap" }
 
-// reapWorker enqueues again the job of each export or file that is overdue while nobody holds its lock and no job of it
-// waits. The lock of a dead instance is gone with its connection, long before River would rescue the job.
+// reapWorker enqueues again the job of each export or file that is overdue, or not cleaned up, while nobody holds its lock
+// and no job of it waits. The lock of a dead instance is gone with its connection, long before River would rescue the job.
 type reapWorker struct {
 	river.WorkerDefaults[reapArgs]
 	engine *Engine
@@ -44,13 +44,22 @@ func (e *Engine) reap(ctx context.Context, only int64) error {
 		return err
 	}
 	queue := e.options.Queue
+	// A job that waits where it will be worked is left alone. A run in the foreground works its own queue alone: what it
+	// follows must not wait for a daemon that may not be there.
+	alive := []string{queueControl, queueBulk}
+	if queue != "" {
+		alive = []string{queue}
+	}
 	var failed []error
 	for _, o := range exports {
 		if only != 0 && o.ID != only {
 			continue
 		}
 		match := fmt.Sprintf(`{"export_id": %d, "generation": %d}`, o.ID, o.Generation)
-		failed = append(failed, e.reclaim(ctx, jobOf(o), match, func(tx pgx.Tx) (bool, error) {
+		if !o.State.Active() {
+			match = fmt.Sprintf(`{"export_id": %d}`, o.ID)
+		}
+		failed = append(failed, e.reclaim(ctx, jobOf(o), match, alive, func(tx pgx.Tx) (bool, error) {
 			return e.store.ReclaimExportTx(ctx, tx, o, reapGrace, queue)
 		}))
 	}
@@ -60,7 +69,7 @@ func (e *Engine) reap(ctx context.Context, only int64) error {
 		}
 		args := loadFileArgs{ExportID: o.ExportID, File: o.Ordinal}
 		match := fmt.Sprintf(`{"export_id": %d, "file": %d}`, o.ExportID, o.Ordinal)
-		failed = append(failed, e.reclaim(ctx, args, match, func(tx pgx.Tx) (bool, error) {
+		failed = append(failed, e.reclaim(ctx, args, match, alive, func(tx pgx.Tx) (bool, error) {
 			return e.store.ReclaimFileTx(ctx, tx, o, reapGrace, queue)
 		}))
 	}
@@ -74,17 +83,21 @@ func jobOf(o store.OverdueExport) river.JobArgs {
 		return pollExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
 	case store.StatePublishing:
 		return publishExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
-	case store.StateStarting, store.StateLoading, store.StateHeld, store.StatePublished, store.StateFailed, store.StateCanceled:
+	case store.StatePublished, store.StateFailed, store.StateCanceled:
+		return cleanUpArgs{ExportID: o.ID}
+	case store.StateStarting, store.StateLoading, store.StateHeld:
 	}
 	return startExportArgs{ExportID: o.ID, Generation: o.Generation + 1}
 }
 
-// reclaim enqueues a job again, unless one like it waits on a queue that every daemon works. A job that waits on a queue of
-// its own, and is overdue, waits for a process that is gone.
-func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, take func(pgx.Tx) (bool, error)) error {
+// reclaim enqueues a job again, unless one like it waits on a queue that somebody works. A job that waits on another, and is
+// overdue, waits for a process that is gone.
+func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, alive []string,
+	take func(pgx.Tx) (bool, error),
+) error {
 	return e.store.InTx(ctx, func(tx pgx.Tx) error {
 		waiting, err := e.client.JobListTx(ctx, tx, river.NewJobListParams().First(1).Kinds(args.Kind()).
-			Queues(queueControl, queueBulk).
+			Queues(alive...).
 			States(rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateScheduled).
 			Where("args @> @match::jsonb", river.NamedArgs{"match": match}))
 		if err != nil {

@@ -47,17 +47,71 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 			}
 		}
 		kickOff, err := p.Client.KickOff(ctx, export.KickOffRequest{Since: x.Since, Types: x.Types})
+		if limit := p.Config.Export.Timeout; err != nil && limit > 0 && time.Since(later(x.CreatedAt, x.KickedOffAt)) > limit {
+			err = finalError{err} // a payer that is busy for ever
+		}
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
 		}
 		e.logger.InfoContext(ctx, "export accepted", "payer", x.Payer, "export_id", x.ID, "kind", x.Kind, "since", x.Since)
-		return finish(ctx, e, job, func(tx pgx.Tx) error {
+		return w.keep(ctx, job, x, p.Client, kickOff)
+	})
+}
+
+// keepPause is between two attempts to store an accepted kick-off.
+const keepPause = time.Second
+
+// keep stores the status URL together with the first poll. The payer is at work by now, so that a Postgres that is away is
+// waited for as long as the job may; and what cannot be kept is ended at the payer, rather than left to run unseen.
+func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExportArgs], x store.Export, client *export.Client,
+	kickOff export.KickOff,
+) error {
+	e := w.engine
+	for {
+		kept := false
+		err := finish(ctx, e, job, func(tx pgx.Tx) error {
 			if err := e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date); err != nil {
 				return err
 			}
+			kept = true
 			return e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
 		})
-	})
+		if err == nil && kept {
+			return nil
+		}
+		if err != nil {
+			select {
+			case <-time.After(keepPause):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		e.abandon(ctx, x, client, kickOff.StatusURL)
+		return err
+	}
+}
+
+// abandonTimeout bounds the DELETE of an export that could not be kept.
+const abandonTimeout = 10 * time.Second
+
+// abandon ends an export at the payer that this process was the only one to know of.
+func (e *Engine) abandon(ctx context.Context, x store.Export, client *export.Client, statusURL string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+	defer cancel()
+	log := e.logger.With("payer", x.Payer, "export_id", x.ID)
+	now, err := e.store.Export(ctx, x.ID)
+	if err == nil && now.StatusURL == statusURL {
+		return // a commit whose answer was lost
+	}
+	if err == nil {
+		err = client.Delete(ctx, statusURL)
+	}
+	if err != nil {
+		_, safe := describe(err)
+		log.WarnContext(ctx, "an accepted kick-off came to nothing, and runs on at the payer", "error", safe)
+		return
+	}
+	log.WarnContext(ctx, "an accepted kick-off came too late, and was ended at the payer")
 }
 
 // withExport calls f with an export that a job of this generation is to bring on from this state. A job that has been
@@ -71,4 +125,11 @@ func (e *Engine) withExport(ctx context.Context, id int64, generation int, state
 		return err
 	}
 	return f(x)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -54,13 +54,19 @@ func (e *Engine) periodicJobs() ([]*river.PeriodicJob, error) {
 			}, &river.PeriodicJobOpts{RunOnStart: true}))
 		}
 	}
-	if e.options.Queue == "" {
-		jobs = append(jobs, river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
-			func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueControl} },
-			&river.PeriodicJobOpts{RunOnStart: true}))
-	}
+	// A run in the foreground may lead as well: what it enqueues here, the daemons do.
+	jobs = append(jobs, river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueControl} },
+		&river.PeriodicJobOpts{RunOnStart: true}))
 	return jobs, nil
 }
+
+// A tick that this instance's configuration does not know is left to others for a while: when instances are replaced, the
+// leader may have the new configuration and the worker the old one.
+const (
+	unknownTickPatience = 5 * time.Minute
+	unknownTickPause    = 15 * time.Second
+)
 
 // tickWorker turns a due tick into an export: once per tick, whatever enqueued it and how often.
 type tickWorker struct {
@@ -74,7 +80,11 @@ func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	log := e.logger.With("payer", args.Payer, "schedule", args.Schedule)
 	expression := e.expression(args.Payer, args.Schedule)
 	if expression == "" {
-		return nil // the payer was removed or disabled since
+		// The payer was removed or disabled since; or it is new, and known to other instances than this one.
+		if time.Since(job.CreatedAt) < unknownTickPatience {
+			return river.JobSnooze(unknownTickPause)
+		}
+		return nil
 	}
 	p := e.payers[args.Payer]
 	s, err := parseSchedule(p.Config, expression)

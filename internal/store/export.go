@@ -308,7 +308,7 @@ type Failure struct {
 func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, generation int, f Failure) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'failed', error_code = $3, error = $4, hint = $5, finished_at = now()
+		SET state = 'failed', error_code = $3, error = $4, hint = $5, finished_at = now(), job_due_at = now()
 		WHERE id = $1 AND generation = $2 AND state IN ('starting', 'polling', 'loading', 'publishing')`,
 		id, generation, f.Code, cleanText(f.Text), cleanText(f.Hint))
 }
@@ -317,7 +317,7 @@ func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, generation int,
 func (s *Store) CancelTx(ctx context.Context, tx pgx.Tx, id int64, reason string) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'canceled', error_code = 'canceled', error = $2, hint = '', finished_at = now()
+		SET state = 'canceled', error_code = 'canceled', error = $2, hint = '', finished_at = now(), job_due_at = now()
 		WHERE id = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held')`, id, reason)
 }
 

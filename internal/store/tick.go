@@ -98,12 +98,16 @@ type OverdueFile struct {
 	Ordinal  int
 }
 
-// Overdue lists exports and files whose job was due longer ago than grace. Whether somebody is at work on them after all,
+// Overdue lists exports and files whose job was due longer ago than grace: also exports that are over, but not cleaned up. Whether somebody is at work on them after all,
 // ReclaimExportTx and ReclaimFileTx find out.
 func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExport, []OverdueFile, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT id, state, generation FROM ingest.export
-		WHERE state IN ('starting', 'polling', 'publishing') AND job_due_at < now() - $1::interval ORDER BY id`, grace)
+		WHERE state IN ('starting', 'polling', 'publishing') AND job_due_at < now() - $1::interval
+		UNION ALL
+		SELECT id, state, generation FROM ingest.export
+		WHERE state IN ('published', 'failed', 'canceled') AND cleaned_up_at IS NULL AND job_due_at < now() - $1::interval
+		ORDER BY id`, grace)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for overdue exports: %w", err)
 	}

@@ -1,0 +1,175 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ingestd/internal/config"
+	"ingestd/internal/export"
+	"ingestd/internal/store"
+)
+
+// patience bounds every wait of these tests.
+const patience = 2 * time.Minute
+
+// payer is a payer without authorization whose answers a test decides.
+type payer struct {
+	Payer
+	url string
+
+	mu       sync.Mutex
+	kickOffs []time.Time
+	deleted  []string
+	// onKickOff is called with the number of the kick-off, from 1; it returns false where it has answered itself.
+	onKickOff func(w http.ResponseWriter, n int) bool
+	// onFile writes the file; nil answers that the export is still at work.
+	onFile func(w http.ResponseWriter)
+}
+
+// newPayer starts a payer; change may alter its configuration.
+func newPayer(t *testing.T, change func(*config.Payer)) *payer {
+	t.Helper()
+	p := &payer{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /fhir/$export", func(w http.ResponseWriter, _ *http.Request) {
+		p.mu.Lock()
+		p.kickOffs = append(p.kickOffs, time.Now())
+		n := len(p.kickOffs)
+		p.mu.Unlock()
+		if p.onKickOff == nil || p.onKickOff(w, n) {
+			w.Header().Set("Content-Location", fmt.Sprintf("%s/status/%d", p.url, n))
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})
+	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, _ *http.Request) {
+		if p.onFile == nil {
+			w.WriteHeader(http.StatusAccepted)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","request":"x","requiresAccessToken":false,
+			"output":[{"type":"Patient","url":"%s/file"}],"error":[]}`, p.url)
+	})
+	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.deleted = append(p.deleted, r.PathValue("n"))
+		w.WriteHeader(http.StatusAccepted)
+	})
+	mux.HandleFunc("GET /file", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/fhir+ndjson")
+		p.onFile(w)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	p.url = server.URL
+	p.Config = config.Payer{
+		Name: "p", FHIRURL: server.URL + "/fhir", Enabled: true, Timezone: "UTC",
+		Export: config.Export{Level: "system", Method: "get", Since: "auto"},
+		Limits: config.Limits{Downloads: 2, PollMin: 100 * time.Millisecond, PollMax: time.Second, MaxLine: 1 << 20},
+		Load:   config.Loading{History: "deletes", GhostMaxShare: 1},
+	}
+	if change != nil {
+		change(&p.Config)
+	}
+	client, err := export.New(export.Options{
+		Payer: p.Config, Authorized: http.DefaultTransport, Plain: http.DefaultTransport,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Client = client
+	return p
+}
+
+func (p *payer) seen() (kickOffs []time.Time, deleted []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append(kickOffs, p.kickOffs...), append(deleted, p.deleted...)
+}
+
+func newEngine(t *testing.T, s *store.Store, o Options, payers ...*payer) *Engine {
+	t.Helper()
+	o.Store = s
+	for _, p := range payers {
+		o.Payers = append(o.Payers, p.Payer)
+	}
+	e, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// work runs an engine until the test ends or stop is called, which returns when it has stopped.
+func work(t *testing.T, e *Engine) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- e.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Errorf("the engine ended with %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("the engine does not stop")
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func wait(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !condition(); time.Sleep(20 * time.Millisecond) { // bounded by the deadline
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+	}
+}
+
+func number(t *testing.T, s *store.Store, sql string, args ...any) int {
+	t.Helper()
+	var n int
+	if err := s.Pool().QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return n
+}
+
+func execute(t *testing.T, s *store.Store, sql string, args ...any) {
+	t.Helper()
+	if _, err := s.Pool().Exec(t.Context(), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func state(t *testing.T, s *store.Store, id int64) store.State {
+	t.Helper()
+	x, err := s.Export(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x.State
+}
+
+// patients are n lines of Patients.
+func patients(n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"resourceType":"Patient","id":"p%d","note":%q}`, i, strings.Repeat("x", 200)) + "\n"
+	}
+	return lines
+}
