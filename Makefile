@@ -20,8 +20,12 @@ build: ## Build build/ingestd
 .PHONY: test
 test: postgres ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
-	$(GO) test -race -timeout 20m ./...
+	$(GO) test -race -timeout 15m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
+
+.PHONY: bench
+bench: ## Run the benchmarks of the packages; BENCH=Scan picks some
+	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./internal/...
 
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
