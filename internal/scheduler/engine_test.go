@@ -298,17 +298,20 @@ func TestSettle_tries_again_waits_or_leaves_to_others(t *testing.T) {
 	}{
 		{
 			"the payer asks to wait", &export.Error{Action: export.ActionWait, RetryAfter: time.Minute},
-			store.Export{}, true, time.Minute, time.Minute,
+			store.Export{},
+			true, time.Minute, time.Minute,
 		},
 		{"it gives no time", &export.Error{Action: export.ActionWait}, store.Export{}, true, time.Second, time.Second},
 		{"an error of the payer", &export.Error{Action: export.ActionRetry}, store.Export{}, false, 2 * time.Second, 3 * time.Second},
 		{
 			"with a time", &export.Error{Action: export.ActionRetry, RetryAfter: time.Hour},
-			store.Export{}, false, time.Hour, time.Hour,
+			store.Export{},
+			false, time.Hour, time.Hour,
 		},
 		{
 			"a replica that lags", &export.Error{Phase: export.PhaseStatus, Action: export.ActionRestart, Grace: time.Hour},
-			store.Export{KickedOffAt: time.Now()}, false, 2 * time.Second, 3 * time.Second,
+			store.Export{KickedOffAt: time.Now()},
+			false, 2 * time.Second, 3 * time.Second,
 		},
 		{"Postgres", errors.New("connection refused"), store.Export{}, false, 2 * time.Second, 3 * time.Second},
 		{"a payer that others may know", &UnknownPayerError{"p"}, store.Export{}, false, 2 * time.Second, 3 * time.Second},
