@@ -198,8 +198,9 @@ func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wa
 
 // NextRetry implements river.ClientRetryPolicy.
 func (r *retries) NextRetry(job *rivertype.JobRow) time.Time {
-	if wait, ok := r.waits.LoadAndDelete(job.ID); ok {
-		return time.Now().Add(wait.(time.Duration))
+	stored, _ := r.waits.LoadAndDelete(job.ID)
+	if wait, ok := stored.(time.Duration); ok {
+		return time.Now().Add(wait)
 	}
 	return time.Now().Add(backoffDelay(len(job.Errors)))
 }
