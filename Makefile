@@ -23,10 +23,6 @@ test: postgres ## Run all tests, with the race detector
 	$(GO) test -race -timeout 15m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 
-.PHONY: bench
-bench: ## Run the benchmarks of the packages; BENCH=Scan picks some
-	$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem ./internal/...
-
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
 	$(BUILD)/ingestd demo $(if $(filter-out 0,$(KEEP)),--keep)
