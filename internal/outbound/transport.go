@@ -65,6 +65,7 @@ func ForPayer(payer config.Payer) Options {
 type Transport struct {
 	base *http.Transport
 	pace *pace
+	tls  *tls.Config // of its own: net/http changes the one in base at the first request
 }
 
 // New returns a transport. It fails if the FHIR base is no http or https URL, or if the TLS files cannot be read or used.
@@ -101,7 +102,7 @@ func New(o Options) (*Transport, error) {
 	if conns <= 0 {
 		conns = 8
 	}
-	return &Transport{pace: newPace(o.RequestsPerSecond), base: &http.Transport{
+	return &Transport{pace: newPace(o.RequestsPerSecond), tls: tlsConfig.Clone(), base: &http.Transport{
 		DialContext:            g.dial,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    orDefault(o.TLSHandshakeTimeout, 15*time.Second),
@@ -159,7 +160,7 @@ func clientCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) 
 }
 
 // TLSConfig is a copy of how connections are secured, for who looks at a server's certificate itself.
-func (t *Transport) TLSConfig() *tls.Config { return t.base.TLSClientConfig.Clone() }
+func (t *Transport) TLSConfig() *tls.Config { return t.tls.Clone() }
 
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }

@@ -318,3 +318,30 @@ func TestForPayer_trusts_the_hosts_that_the_configuration_names(t *testing.T) {
 		t.Errorf("got %d connections, want 10", o.MaxConnsPerHost)
 	}
 }
+
+func TestTransport_tells_how_connections_are_secured_while_it_connects(t *testing.T) {
+	t.Parallel()
+	transport, err := New(Options{FHIRURL: "https://127.0.0.1:1/fhir"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://127.0.0.1:1/fhir", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if response, err := transport.RoundTrip(request); err == nil {
+			_ = response.Body.Close()
+			t.Error("somebody answers on port 1")
+		}
+	}()
+	for range 100 { // the race detector judges
+		if transport.TLSConfig().MinVersion == 0 {
+			t.Error("no least version")
+		}
+	}
+	<-done
+}
