@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
@@ -43,7 +44,7 @@ func newExportsListCommand() *cobra.Command {
 	cmd.Flags().IntVar(&limit, "limit", 20, "how many")
 	cmd.Flags().StringVar(&output, "output", "table", "form of the output: table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			exports, err := d.Store.Exports(cmd.Context(), payer, limit)
 			if err != nil {
 				return err
@@ -82,7 +83,7 @@ func newExportsShowCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			x, err := d.Store.Export(cmd.Context(), id)
 			if err != nil {
 				return noExport(id, err)
@@ -145,7 +146,7 @@ func newDecisionCommand(name, short, done string, decide func(*scheduler.Engine,
 		if err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			engine, err := scheduler.New(scheduler.Options{Store: d.Store})
 			if err != nil {
 				return err

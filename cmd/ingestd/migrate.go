@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 )
 
@@ -28,7 +29,7 @@ func newMigrateUpCommand() *cobra.Command {
 	}
 	path := addConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			applied, err := d.Store.Migrate(cmd.Context())
 			for _, m := range applied {
 				fmt.Fprintf(cmd.OutOrStdout(), "applied %04d %s\n", m.Version, m.Name)
@@ -53,7 +54,7 @@ func newMigrateStatusCommand() *cobra.Command {
 	}
 	path := addConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			all, err := d.Store.Migrations(cmd.Context())
 			if err != nil {
 				return err
@@ -73,8 +74,8 @@ func newMigrateStatusCommand() *cobra.Command {
 	return cmd
 }
 
-// withDatabase runs f with the configured database, which need not be migrated.
-func withDatabase(cmd *cobra.Command, path string, f func(*daemon.Database) error) error {
+// withDatabase runs f with the configuration and its database, which need not be migrated.
+func withDatabase(cmd *cobra.Command, path string, f func(*config.Config, *daemon.Database) error) error {
 	c, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -86,5 +87,5 @@ func withDatabase(cmd *cobra.Command, path string, f func(*daemon.Database) erro
 		return err
 	}
 	defer d.Close(cmd.Context())
-	return f(d)
+	return f(c, d)
 }

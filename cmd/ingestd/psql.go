@@ -19,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
+	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 )
 
@@ -38,7 +39,7 @@ uses it. The exit code is psql's.`,
 		if err != nil {
 			return errors.New("psql is not installed: install it with 'apt-get install postgresql-client'")
 		}
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			return psql(cmd, program, d.Store.Pool().Config().ConnConfig, args)
 		})
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 )
@@ -32,11 +33,7 @@ func newStatusCommand() *cobra.Command {
 		if output != "table" && output != "json" {
 			return usageError{fmt.Errorf("--output %q: expected table or json", output)}
 		}
-		c, err := loadConfig(*path)
-		if err != nil {
-			return err
-		}
-		return withDatabase(cmd, *path, func(d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
 			if err := d.Prepare(cmd.Context(), false); err != nil {
 				return err
 			}

@@ -515,14 +515,9 @@ func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File) error {
 		if err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
-			stageSchema, fmt.Sprintf(`e%d\_%%`, f.ExportID))
+		names, err := stagingTables(ctx, tx, f.ExportID)
 		if err != nil {
-			return fmt.Errorf("list the staging tables: %w", err)
-		}
-		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			return fmt.Errorf("list the staging tables: %w", err)
+			return err
 		}
 		for _, name := range names {
 			if _, err := tx.Exec(ctx, `DELETE FROM `+quote(stageSchema, name)+` WHERE file = $1`, f.Ordinal); err != nil {

@@ -30,14 +30,9 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn, e Export) ([]string
 
 // stagedTypes lists the types that an export holds, in a fixed order: all publishes lock the tables in the same one.
 func (s *Store) stagedTypes(ctx context.Context, db querier, exportID int64) ([]string, error) {
-	rows, err := db.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
-		stageSchema, fmt.Sprintf(`e%d\_%%`, exportID))
+	names, err := stagingTables(ctx, db, exportID)
 	if err != nil {
-		return nil, fmt.Errorf("list the staging tables: %w", err)
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("list the staging tables: %w", err)
+		return nil, err
 	}
 	stands := make(map[string]bool, len(names))
 	for _, name := range names {

@@ -203,17 +203,26 @@ func (s *Store) ensureDeleted(ctx context.Context, db beginner, exportID int64) 
 	})
 }
 
-// DropStaging drops what is left of an export's staging tables.
-func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
-	// The underscore is escaped: export 1 must not drop the tables of export 11.
-	rows, err := s.pool.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
+// stagingTables lists what stands of an export's staging tables, without the schema.
+func stagingTables(ctx context.Context, db querier, exportID int64) ([]string, error) {
+	// The underscore is escaped: the tables of export 11 are not those of export 1.
+	rows, err := db.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
 		stageSchema, fmt.Sprintf(`e%d\_%%`, exportID))
 	if err != nil {
-		return fmt.Errorf("list the staging tables: %w", err)
+		return nil, fmt.Errorf("list the staging tables: %w", err)
 	}
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return fmt.Errorf("list the staging tables: %w", err)
+		return nil, fmt.Errorf("list the staging tables: %w", err)
+	}
+	return names, nil
+}
+
+// DropStaging drops what is left of an export's staging tables.
+func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
+	names, err := stagingTables(ctx, s.pool, exportID)
+	if err != nil {
+		return err
 	}
 	for _, name := range names {
 		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+quote(stageSchema, name)); err != nil {
