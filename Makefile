@@ -20,7 +20,7 @@ build: ## Build build/ingestd
 .PHONY: test
 test: postgres ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
-	$(GO) test -race -timeout 15m ./...
+	$(GO) test -race -timeout 8m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 
 .PHONY: demo

@@ -278,3 +278,27 @@ func TestDiscovery_does_not_follow_a_redirect_to_http(t *testing.T) {
 		t.Errorf("got %v, want why the redirect was not followed", failure)
 	}
 }
+
+func TestManager_makes_a_source_while_another_waits_for_the_same_discovery(t *testing.T) {
+	t.Parallel()
+	server := roundTripper(func(r *http.Request) (*http.Response, error) { return answer(r, 503, "", nil), nil })
+	manager := newTestManager(t, ManagerOptions{})
+	registration := Registration{
+		Payer: "acme", FHIRURL: "https://fhir.example", ClientID: "c", Keys: []*Key{testKey()}, Transport: server,
+	}
+	first := newTestSource(t, manager, registration)
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			for range 2000 { // each forgets the failure, so that the other side reads again
+				newTestSource(t, manager, registration)
+			}
+		})
+		group.Go(func() {
+			for range 2000 {
+				_, _, _ = first.directory.look(time.Time{}, time.Now())
+			}
+		})
+	}
+	group.Wait()
+}

@@ -38,6 +38,7 @@ type Manager struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
+	// mu is the last lock to take: directories and grants hold their own when they start work.
 	mu          sync.Mutex
 	closed      bool
 	grants      map[grantKey]*grant
@@ -130,14 +131,7 @@ func (m *Manager) Source(registration Registration) (*Source, error) {
 // directoryOf returns the discovery cache of a FHIR base, which reads through the latest source's transport.
 func (m *Manager) directoryOf(s *Source) *directory {
 	skew := m.skewOf(s.home)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := s.base.String()
-	d, ok := m.directories[key]
-	if !ok {
-		d = &directory{manager: m, changed: make(chan struct{})}
-		m.directories[key] = d
-	}
+	d := m.directory(s.base.String())
 	d.use(s.registration, discoveryClient{
 		base:      s.base,
 		transport: s.registration.Transport,
@@ -145,6 +139,17 @@ func (m *Manager) directoryOf(s *Source) *directory {
 		timeout:   m.timeout,
 		skew:      skew,
 	})
+	return d
+}
+
+func (m *Manager) directory(base string) *directory {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.directories[base]
+	if !ok {
+		d = &directory{manager: m, changed: make(chan struct{})}
+		m.directories[base] = d
+	}
 	return d
 }
 
