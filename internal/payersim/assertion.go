@@ -50,6 +50,9 @@ func (s *Server) authenticate(ctx context.Context, assertion, tokenURL string) (
 	if err != nil {
 		return nil, fmt.Errorf("client assertion: %w", err)
 	}
+	if who.audience != "" {
+		tokenURL = who.audience
+	}
 	id, err := checkClaims(claims, tokenURL, s.now())
 	if err != nil {
 		return nil, fmt.Errorf("client assertion: %w", err)
@@ -102,7 +105,7 @@ func checkClaims(claims jwt.MapClaims, tokenURL string, now time.Time) (id strin
 		return "", errors.New("aud must be a JSON string")
 	}
 	if audience != tokenURL {
-		return "", fmt.Errorf("aud must be the token endpoint's URL %s, byte for byte", tokenURL)
+		return "", fmt.Errorf("aud must be %s, byte for byte", tokenURL)
 	}
 	expires, ok := wholeNumber(claims["exp"])
 	switch {

@@ -61,6 +61,10 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) (token, bool)
 		no.challenge += `, error="invalid_token"`
 	}
 	s.count.unauthorized.Add(1)
+	if status := s.plan().Token.RefusedStatus; status != 0 {
+		w.WriteHeader(status)
+		return token{}, false
+	}
 	s.refuse(w, r, no)
 	return token{}, false
 }
@@ -72,6 +76,10 @@ func (s *Server) use(text string) (token, bool) {
 	defer s.mu.Unlock()
 	t := s.tokens[key]
 	if t == nil || !s.now().Before(t.expires) {
+		return token{}, false
+	}
+	if s.plan().Token.RefuseAll {
+		s.count.faults.Add(1)
 		return token{}, false
 	}
 	if limit := s.plan().RevokeTokensAfter; limit > 0 && t.uses >= limit {

@@ -23,6 +23,9 @@ type Faults struct {
 	// early polls are never refused.
 	PollTolerance time.Duration `yaml:"poll_tolerance"`
 
+	// Token are the faults of the authorization server.
+	Token TokenFaults `yaml:"token"`
+
 	// TokenEndpointFailFirst answers the first N valid token requests with 503; their jti are used up all the same.
 	TokenEndpointFailFirst int `yaml:"token_endpoint_fail_first"`
 	// KickOffFailFirst answers the first N kick-offs with 503 and Retry-After.
@@ -96,7 +99,7 @@ func (f Faults) check() error {
 			errs = append(errs, fmt.Errorf("payersim: fault bad_lines[%d] needs a type, and an after_line from 0 on", i))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, f.Token.check())...)
 }
 
 func (f Faults) retryAfter() time.Duration {

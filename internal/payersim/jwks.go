@@ -24,18 +24,29 @@ import (
 
 // client is a registered client.
 type client struct {
-	id     string
-	url    string // of its key set, where it is registered by URL
-	grants grants
-	load   func(ctx context.Context, kid string) ([]byte, error)
+	id         string
+	url        string // of its key set, where it is registered by URL
+	audience   string // of its assertions; empty: the token URL
+	exactScope string
+	secret     *clientSecret // instead of keys
+	grants     grants
+	load       func(ctx context.Context, kid string) ([]byte, error)
 }
 
-func newClient(c Client, httpClient *http.Client) (*client, error) {
+// newClient checks a registration. keepsJWKS tells whether a key set from a URL is believed although it lacks a kid.
+func newClient(c Client, httpClient *http.Client, keepsJWKS func() bool) (*client, error) {
 	if c.ID == "" {
 		return nil, errors.New("payersim: a client needs an id")
 	}
 	sources := 0
-	added := &client{id: c.ID, url: c.JWKSURL}
+	added := &client{id: c.ID, url: c.JWKSURL, audience: c.Audience, exactScope: c.ExactScope}
+	if c.Secret != "" {
+		sources++
+		added.secret = &clientSecret{text: c.Secret, inForm: c.SecretInForm, raw: c.RawSecret}
+		added.load = func(context.Context, string) ([]byte, error) {
+			return nil, errors.New("this client is registered with a secret, not with keys")
+		}
+	}
 	if c.JWKSFile != "" {
 		sources++
 		added.load = func(context.Context, string) ([]byte, error) {
@@ -51,7 +62,7 @@ func newClient(c Client, httpClient *http.Client) (*client, error) {
 		if err := checkJWKSURL(c.JWKSURL); err != nil {
 			return nil, fmt.Errorf("payersim: client %q: %w", c.ID, err)
 		}
-		added.load = (&remoteKeys{url: c.JWKSURL, http: httpClient}).load
+		added.load = (&remoteKeys{url: c.JWKSURL, http: httpClient, stubborn: keepsJWKS}).load
 	}
 	if c.JWKS != nil {
 		sources++
@@ -62,7 +73,7 @@ func newClient(c Client, httpClient *http.Client) (*client, error) {
 		added.load = func(ctx context.Context, _ string) ([]byte, error) { return c.JWKSFunc(ctx) }
 	}
 	if sources != 1 {
-		return nil, fmt.Errorf("payersim: client %q needs exactly one key set, not %d", c.ID, sources)
+		return nil, fmt.Errorf("payersim: client %q needs exactly one key set or a secret, not %d", c.ID, sources)
 	}
 	scopes := c.Scopes
 	if scopes == "" {
@@ -92,8 +103,9 @@ func checkJWKSURL(text string) error {
 // remoteKeys is a key set at a URL, kept for the max-age that its server names; a kid that it lacks makes it fetch
 // again.
 type remoteKeys struct {
-	url  string
-	http *http.Client
+	url      string
+	http     *http.Client
+	stubborn func() bool // a set is believed for its whole max-age
 
 	mu    sync.Mutex
 	set   []byte
@@ -105,7 +117,7 @@ const maxJWKSBytes = 1 << 20
 func (k *remoteKeys) load(ctx context.Context, kid string) ([]byte, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.set != nil && time.Now().Before(k.until) && hasKey(k.set, kid) {
+	if k.set != nil && time.Now().Before(k.until) && (hasKey(k.set, kid) || k.stubborn()) {
 		return k.set, nil
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, k.url, nil)

@@ -160,10 +160,10 @@ func (s *Server) serveDiscovery(w http.ResponseWriter, r *http.Request) {
 	if s.opts.ScopeSyntax != "" {
 		permissions = []string{"permission-" + s.opts.ScopeSyntax}
 	}
-	writeJSON(w, http.StatusOK, "application/json", map[string]any{
+	s.serveDocument(w, "token.discovery", "application/json", s.plan().Token.Discovery, map[string]any{
 		"token_endpoint":                                   s.origin(r) + tokenPath,
 		"grant_types_supported":                            []string{"client_credentials"},
-		"token_endpoint_auth_methods_supported":            []string{"private_key_jwt"},
+		"token_endpoint_auth_methods_supported":            s.authMethods(),
 		"token_endpoint_auth_signing_alg_values_supported": s.opts.Algorithms,
 		"scopes_supported":                                 []string{"system/*.read", "system/*.rs"},
 		"capabilities":                                     append([]string{"client-confidential-asymmetric"}, permissions...),
@@ -185,7 +185,7 @@ func (s *Server) serveCapability(w http.ResponseWriter, r *http.Request) {
 		resources = append(resources, resource)
 	}
 	resources = append(resources, object{"type": "Group", "operation": operation("export", "group-export")})
-	writeJSON(w, http.StatusOK, "application/fhir+json", object{
+	s.serveDocument(w, "token.capability", "application/fhir+json", s.plan().Token.Capability, object{
 		"resourceType": "CapabilityStatement", "status": "active", "date": "2026-01-01", "kind": "instance",
 		"instantiates":   []string{"http://hl7.org/fhir/uv/bulkdata/CapabilityStatement/bulk-data"},
 		"implementation": object{"description": "a simulated payer", "url": s.origin(r) + fhirPath},

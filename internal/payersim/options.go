@@ -59,7 +59,8 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Client is a registered client: its id and where its public keys stand. Exactly one of the four key fields is set.
+// Client is a registered client: its id and where its public keys stand, or its secret. Exactly one of the four key fields
+// and Secret is set.
 type Client struct {
 	// ID is the client_id, compared byte for byte.
 	ID string
@@ -71,8 +72,20 @@ type Client struct {
 	JWKS []byte
 	// JWKSFunc yields the JWK Set at each token request: for tests that rotate keys.
 	JWKSFunc func(ctx context.Context) ([]byte, error)
+	// Secret is the client's secret, where it has no keys: sent with HTTP Basic (RFC 6749, 2.3.1), in a request whose body
+	// may be empty.
+	Secret string
+	// SecretInForm wants the secret as the form field client_secret instead.
+	SecretInForm bool
+	// RawSecret does not form-decode what Basic carries, as some servers do not.
+	RawSecret bool
 	// Scopes are what the client may ask for at most, space-separated. Empty: "system/*.rs".
 	Scopes string
+	// ExactScope is the one text that the scope parameter may hold, whatever it means to the server; it then covers Scopes.
+	// AB2D wants "clientCreds".
+	ExactScope string
+	// Audience is what the assertion's aud must be, where that is not the token endpoint's URL: behind a gateway.
+	Audience string
 }
 
 const (

@@ -62,10 +62,10 @@ func writeBody(w http.ResponseWriter, status int, contentType string, body []byt
 	_, _ = w.Write(body) // the client may be gone
 }
 
-func writeJSON(w http.ResponseWriter, status int, contentType string, value any) {
+func writeJSON(w http.ResponseWriter, status int, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
 		panic(err) // only values of this package's own types come here
 	}
-	writeBody(w, status, contentType, body)
+	writeBody(w, status, "application/json", body)
 }

@@ -108,6 +108,29 @@ func (g grants) cut(asked grants) grants {
 	return granted
 }
 
+// without is the grants less some types; a wildcard becomes the types that are left of all.
+func (g grants) without(types, all []string) grants {
+	if len(types) == 0 {
+		return g
+	}
+	var left grants
+	for _, sc := range g {
+		names := []string{sc.resourceType}
+		if sc.resourceType == "*" {
+			names = all
+		}
+		for _, name := range names {
+			if !slices.Contains(types, name) {
+				_, permission, _ := strings.Cut(sc.text, ".")
+				narrow := sc
+				narrow.resourceType, narrow.text = name, "system/"+name+"."+permission
+				left = append(left, narrow)
+			}
+		}
+	}
+	return left
+}
+
 func (g grants) String() string {
 	texts := make([]string, len(g))
 	for i, sc := range g {

@@ -62,6 +62,7 @@ func New(o Options) (*Server, error) {
 		used:    map[jti]struct{}{},
 		jobs:    map[string]*job{},
 	}
+	s.faults.Store(&faultPlan{Faults: o.Faults})
 	for _, c := range o.Clients {
 		if err := s.Register(c); err != nil {
 			return nil, err
@@ -75,7 +76,6 @@ func New(o Options) (*Server, error) {
 	} else {
 		s.source = newGenerator(o.Patients, o.Seed, o.Changes)
 	}
-	s.faults.Store(&faultPlan{Faults: o.Faults})
 	s.routes()
 	return s, nil
 }
@@ -95,7 +95,7 @@ func (s *Server) plan() *faultPlan { return s.faults.Load() }
 
 // Register adds a client. Errors: no id, an id already registered, or not exactly one source of keys.
 func (s *Server) Register(c Client) error {
-	added, err := newClient(c, s.opts.HTTPClient)
+	added, err := newClient(c, s.opts.HTTPClient, func() bool { return s.plan().Token.KeepsJWKS })
 	if err != nil {
 		return err
 	}

@@ -138,10 +138,10 @@ func (s *Server) serveTruth(w http.ResponseWriter, r *http.Request) {
 
 // serveStats answers GET /_sim/stats.
 func (s *Server) serveStats(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, "application/json", s.Stats())
+	writeJSON(w, http.StatusOK, s.Stats())
 }
 
 // serveAdvance answers POST /_sim/advance.
 func (s *Server) serveAdvance(w http.ResponseWriter, _ *http.Request) {
-	writeJSON(w, http.StatusOK, "application/json", map[string]any{"round": s.Advance()})
+	writeJSON(w, http.StatusOK, map[string]any{"round": s.Advance()})
 }

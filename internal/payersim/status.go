@@ -92,7 +92,7 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 	}
 	w.Header().Set("Expires", j.expires().UTC().Format(http.TimeFormat))
 	files := s.origin(r) + filePath + j.id + "/"
-	writeJSON(w, http.StatusOK, "application/json", manifest{
+	writeJSON(w, http.StatusOK, manifest{
 		TransactionTime:     j.transactionTime.Format(instantLayout),
 		Request:             j.request,
 		RequiresAccessToken: !s.opts.PublicFiles,

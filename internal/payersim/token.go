@@ -46,19 +46,27 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		if no.status == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", "1")
 		}
-		writeJSON(w, no.status, "application/json", map[string]string{"error": no.code, "error_description": no.text})
+		writeJSON(w, no.status, map[string]string{"error": no.code, "error_description": no.text})
 		return
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	s.count.tokens.Add(1)
-	writeJSON(w, http.StatusOK, "application/json", map[string]any{
-		"access_token": s.issue(who.id, granted),
+	grant := func() string {
+		s.count.tokens.Add(1)
+		return s.issue(who.id, granted)
+	}
+	if bad := s.badAnswer(); bad != nil {
+		s.misanswer(w, r, bad, grant)
+		return
+	}
+	answer := map[string]any{
+		"access_token": grant(),
 		"token_type":   "bearer",
 		"expires_in":   int64(s.opts.TokenLifetime / time.Second),
 		"scope":        granted.String(),
-	})
+	}
+	writeJSON(w, http.StatusOK, replaceMembers(answer, s.plan().Token.Members))
 }
 
 // tokenRequest checks a token request and returns the client and what it is granted.
@@ -67,25 +75,60 @@ func (s *Server) tokenRequest(w http.ResponseWriter, r *http.Request) (*client, 
 	if err != nil {
 		return nil, nil, err
 	}
-	asked, err := s.askedScopes(form.Get("scope"))
+	who, err := s.whoAsks(r, form)
 	if err != nil {
-		return nil, nil, &oauthError{http.StatusBadRequest, "invalid_scope", err.Error()}
+		return nil, nil, err
 	}
-	who, err := s.authenticate(r.Context(), form.Get("client_assertion"), s.origin(r)+tokenPath)
+	granted, err := s.grantTo(who, form)
 	if err != nil {
-		return nil, nil, &oauthError{http.StatusBadRequest, "invalid_client", err.Error()}
-	}
-	if id := form.Get("client_id"); form.Has("client_id") && id != who.id {
-		return nil, nil, &oauthError{http.StatusBadRequest, "invalid_client", "client_id is not the assertion's issuer"}
+		return nil, nil, err
 	}
 	if s.strike("token_endpoint_fail_first", s.plan().TokenEndpointFailFirst) {
 		return nil, nil, &oauthError{http.StatusServiceUnavailable, "temporarily_unavailable", "try again with a new assertion"}
 	}
-	granted := who.grants.cut(asked)
-	if len(granted) == 0 {
-		return nil, nil, &oauthError{http.StatusBadRequest, "invalid_scope", "none of these scopes is open to this client"}
-	}
 	return who, granted, nil
+}
+
+// whoAsks authenticates the client: by its secret, or else by its assertion.
+func (s *Server) whoAsks(r *http.Request, form url.Values) (*client, error) {
+	_, hasBasic := r.Header["Authorization"]
+	if !form.Has("client_assertion") && (hasBasic || form.Has("client_secret")) {
+		return s.knowsSecret(r, form)
+	}
+	if hasBasic {
+		return nil, invalidRequest("a request with client_assertion must not carry an Authorization header")
+	}
+	if err := checkAssertionForm(form); err != nil {
+		return nil, err
+	}
+	who, err := s.authenticate(r.Context(), form.Get("client_assertion"), s.origin(r)+tokenPath)
+	if err != nil {
+		return nil, &oauthError{http.StatusBadRequest, "invalid_client", err.Error()}
+	}
+	if id := form.Get("client_id"); form.Has("client_id") && id != who.id {
+		return nil, &oauthError{http.StatusBadRequest, "invalid_client", "client_id is not the assertion's issuer"}
+	}
+	return who, nil
+}
+
+// grantTo is what of the asked scopes the client gets.
+func (s *Server) grantTo(who *client, form url.Values) (grants, error) {
+	granted := who.grants
+	switch {
+	case who.exactScope != "" && form.Get("scope") != who.exactScope:
+		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "the scope must be " + who.exactScope}
+	case who.exactScope == "" && form.Has("scope"):
+		asked, err := s.askedScopes(form.Get("scope"))
+		if err != nil {
+			return nil, &oauthError{http.StatusBadRequest, "invalid_scope", err.Error()}
+		}
+		granted = who.grants.cut(asked)
+	}
+	granted = granted.without(s.plan().Token.WithoutTypes, s.source.types())
+	if len(granted) == 0 {
+		return nil, &oauthError{http.StatusBadRequest, "invalid_scope", "none of these scopes is open to this client"}
+	}
+	return granted, nil
 }
 
 // tokenForm reads the request's form and refuses whatever a token request does not consist of (TOK-1).
@@ -96,11 +139,10 @@ func tokenForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if r.URL.RawQuery != "" {
 		return nil, invalidRequest("the token endpoint takes nothing from the query")
 	}
-	if _, ok := r.Header["Authorization"]; ok {
-		return nil, invalidRequest("a request with client_assertion must not carry an Authorization header")
-	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil ||
-		media != "application/x-www-form-urlencoded" || len(r.Header["Content-Type"]) != 1 {
+	_, hasBasic := r.Header["Authorization"]
+	bare := hasBasic && r.ContentLength == 0 // BCDA's clients send nothing but the header
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); !bare && (err != nil ||
+		media != "application/x-www-form-urlencoded" || len(r.Header["Content-Type"]) != 1) {
 		return nil, invalidRequest("Content-Type must be application/x-www-form-urlencoded")
 	}
 	if accept := r.Header.Get("Accept"); accept != "" && !accepts(accept, "application/json") {
@@ -114,27 +156,35 @@ func tokenForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if err != nil {
 		return nil, invalidRequest("the body is not a form")
 	}
-	required := []string{"grant_type", "scope", "client_assertion_type", "client_assertion"}
+	known := []string{"grant_type", "scope", "client_id", "client_secret", "client_assertion_type", "client_assertion"}
 	for name, values := range form {
-		if name != "client_id" && !slices.Contains(required, name) {
+		if !slices.Contains(known, name) {
 			return nil, invalidRequest("parameter %q is not known", name)
 		}
 		if len(values) != 1 {
 			return nil, invalidRequest("parameter %q appears %d times", name, len(values))
 		}
 	}
-	for _, name := range required {
+	return form, nil
+}
+
+// checkAssertionForm demands what a request with a client assertion consists of (TOK-1).
+func checkAssertionForm(form url.Values) error {
+	for _, name := range []string{"grant_type", "scope", "client_assertion_type", "client_assertion"} {
 		if form.Get(name) == "" {
-			return nil, invalidRequest("parameter %q is missing", name)
+			return invalidRequest("parameter %q is missing", name)
 		}
 	}
+	if form.Has("client_secret") {
+		return invalidRequest("a request with client_assertion must not hold a client_secret")
+	}
 	if form.Get("grant_type") != "client_credentials" {
-		return nil, &oauthError{http.StatusBadRequest, "unsupported_grant_type", "grant_type must be client_credentials"}
+		return &oauthError{http.StatusBadRequest, "unsupported_grant_type", "grant_type must be client_credentials"}
 	}
 	if form.Get("client_assertion_type") != assertionType {
-		return nil, invalidRequest("client_assertion_type must be %s", assertionType)
+		return invalidRequest("client_assertion_type must be %s", assertionType)
 	}
-	return form, nil
+	return nil
 }
 
 // accepts tells whether an Accept header covers a media type.
