@@ -68,36 +68,6 @@ func TestJWT3_audience_and_kid_can_be_what_the_payer_wants(t *testing.T) {
 	mustToken(t, newTestSource(t, newTestManager(t, ManagerOptions{}), registration))
 }
 
-func TestJWT5_no_assertion_is_sent_twice_whatever_fails(t *testing.T) {
-	t.Parallel()
-	p := newPayer(t, testKey())
-	p.before = func(attempt int, w http.ResponseWriter, r *http.Request) bool {
-		// Each fault comes after the request was read and its jti noted.
-		_ = r.ParseForm()
-		switch attempt {
-		case 1:
-			_ = p.verify(r.PostForm.Get("client_assertion"))
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return true
-		case 2:
-			_ = p.verify(r.PostForm.Get("client_assertion"))
-			panic(http.ErrAbortHandler) // the connection breaks
-		case 3:
-			_ = p.verify(r.PostForm.Get("client_assertion"))
-			p.issue(w, nil)
-			panic(http.ErrAbortHandler) // the answer is lost
-		}
-		return false
-	}
-	token := mustToken(t, newTestSource(t, newTestManager(t, ManagerOptions{}), p.registration(testKey())))
-	if got := p.tokenRequests(); got != 4 {
-		t.Errorf("requests: got %d, want 4", got)
-	}
-	if token.value.reveal() != p.issued[len(p.issued)-1] {
-		t.Error("the token is not the one of the last answer")
-	}
-}
-
 func TestJWT4_assertions_are_dated_by_the_servers_clock(t *testing.T) {
 	t.Parallel()
 	for _, skew := range []time.Duration{4 * time.Minute, -4 * time.Minute, 10 * time.Minute, -10 * time.Minute} {

@@ -1,6 +1,7 @@
 package smartauth
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -78,9 +79,10 @@ func (t *transport) replay(request *http.Request, response *http.Response, token
 		}
 		out.Body = body
 	}
+	// The connection is given back before the wait: the token request may need it, where the number of connections is bounded.
+	release(response)
 	next, err := t.source.Token(request.Context())
 	if err != nil {
-		discard(response)
 		closeBody(out)
 		return nil, err
 	}
@@ -88,7 +90,6 @@ func (t *transport) replay(request *http.Request, response *http.Response, token
 		closeBody(out)
 		return response, nil
 	}
-	discard(response)
 	headersFor(out, t.source.home, t.source.registration.Headers)
 	out.Header.Set("Authorization", next.authorization())
 	replayed, err := t.base.RoundTrip(out)
@@ -142,10 +143,14 @@ func refuses(response *http.Response, token Token) bool {
 	return false
 }
 
-// discard lets the connection be used again.
-func discard(response *http.Response) {
-	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
+// maxRefusal is how much is kept of the body of a refusal: an OperationOutcome has room in it.
+const maxRefusal = 64 << 10
+
+// release lets the connection of a response be used again and keeps the start of its body.
+func release(response *http.Response) {
+	start, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal)) // what broke off is as good as nothing
 	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(start))
 }
 
 func closeBody(request *http.Request) {
