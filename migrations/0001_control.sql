@@ -19,6 +19,8 @@ CREATE TABLE ingest.export (
     removes_ghosts   boolean     NOT NULL DEFAULT false,
     released_by      text        NOT NULL DEFAULT '',
 
+    kick_off_in_doubt boolean    NOT NULL DEFAULT false,
+    adopted          boolean     NOT NULL DEFAULT false,
     status_url       text        NOT NULL DEFAULT '',
     kick_off_date    timestamptz,
     progress         text        NOT NULL DEFAULT '',
@@ -66,6 +68,8 @@ COMMENT ON COLUMN ingest.export.due_at IS 'The tick of the schedule that started
 COMMENT ON COLUMN ingest.export.queue IS 'The queue of its jobs; empty for the queues that every daemon works.';
 COMMENT ON COLUMN ingest.export.series IS 'Digest of what was asked (level, group, filters): watermarks of another series do not count.';
 COMMENT ON COLUMN ingest.export.since IS 'The _since that was sent; empty for none.';
+COMMENT ON COLUMN ingest.export.kick_off_in_doubt IS 'A kick-off was sent whose answer is not known: the payer may be at work.';
+COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export as one that blocks ours, after the answer to our kick-off had been lost.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
 COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
 COMMENT ON COLUMN ingest.export.generation IS 'Of its jobs: when one is enqueued again, those of older generations are void.';

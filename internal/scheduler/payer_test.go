@@ -28,6 +28,8 @@ type payer struct {
 	deleted  []string
 	// onKickOff is called with the number of the kick-off, from 1; it returns false where it has answered itself.
 	onKickOff func(w http.ResponseWriter, n int) bool
+	// request is what the manifest says it answers; "" says nothing.
+	request string
 	// onFile writes the file; nil answers that the export is still at work.
 	onFile func(w http.ResponseWriter)
 }
@@ -53,8 +55,8 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","request":"x","requiresAccessToken":false,
-			"output":[{"type":"Patient","url":"%s/file"}],"error":[]}`, p.url)
+		fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","request":%q,"requiresAccessToken":false,
+			"output":[{"type":"Patient","url":"%s/file"}],"error":[]}`, p.request, p.url)
 	})
 	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
@@ -71,7 +73,7 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	p.url = server.URL
+	p.url, p.request = server.URL, server.URL+"/fhir/$export"
 	p.Config = config.Payer{
 		Name: "p", FHIRURL: server.URL + "/fhir", Enabled: true, Timezone: "UTC",
 		Export: config.Export{Level: "system", Method: "get", Since: "auto"},

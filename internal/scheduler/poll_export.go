@@ -63,6 +63,9 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 			}
 			return river.JobSnooze(delay)
 		}
+		if ours, err := checkAdopted(ctx, e, job, x, p.Client, &status); err != nil || !ours {
+			return err
+		}
 		m := storedManifest(status)
 		e.logger.InfoContext(ctx, "export complete at the payer", "payer", x.Payer, "export_id", x.ID, "files", len(m.Files))
 		return finish(ctx, e, job, func(tx pgx.Tx) error {

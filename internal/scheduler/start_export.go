@@ -46,7 +46,10 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 				return settle(ctx, e, job, x, err, note)
 			}
 		}
-		kickOff, err := p.Client.KickOff(ctx, export.KickOffRequest{Since: x.Since, Types: x.Types})
+		kickOff, err := e.kickOff(ctx, x, p)
+		if store.IsStale(err) {
+			return nil
+		}
 		if limit := p.Config.Export.Timeout; err != nil && limit > 0 && time.Since(later(x.CreatedAt, x.KickedOffAt)) > limit {
 			err = finalError{err} // a payer that is busy for ever
 		}
@@ -64,13 +67,13 @@ const keepPause = time.Second
 // keep stores the status URL together with the first poll. The payer is at work by now, so that a Postgres that is away is
 // waited for as long as the job may; and what cannot be kept is ended at the payer, rather than left to run unseen.
 func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExportArgs], x store.Export, client *export.Client,
-	kickOff export.KickOff,
+	kickOff kickedOff,
 ) error {
 	e := w.engine
 	for {
 		kept := false
 		err := finish(ctx, e, job, func(tx pgx.Tx) error {
-			if err := e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date); err != nil {
+			if err := e.keepTx(ctx, tx, x, kickOff); err != nil {
 				return err
 			}
 			kept = true
@@ -89,6 +92,13 @@ func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExport
 		e.abandon(ctx, x, client, kickOff.StatusURL)
 		return err
 	}
+}
+
+func (e *Engine) keepTx(ctx context.Context, tx pgx.Tx, x store.Export, kickOff kickedOff) error {
+	if kickOff.adopted {
+		return e.store.AdoptTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL)
+	}
+	return e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date)
 }
 
 // abandonTimeout bounds the DELETE of an export that could not be kept.

@@ -82,6 +82,7 @@ type Export struct {
 	RemovesGhosts bool
 	Released      bool // an operator released it: the ghost guard has been overruled
 
+	Adopted         bool // it is one that the payer ran already, after the answer to a kick-off had been lost
 	StatusURL       string
 	KickOffDate     time.Time
 	Progress        string
@@ -108,7 +109,7 @@ type Export struct {
 
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, removes_ghosts, released_by <> '',
-	status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
+	adopted, status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
@@ -117,7 +118,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.RemovesGhosts, &e.Released,
-		&e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
+		&e.Adopted, &e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)
@@ -247,7 +248,7 @@ func (s *Store) BeginJob(ctx context.Context, id int64, generation int, state St
 func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation int, statusURL string, date time.Time) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'polling', status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
+		SET state = 'polling', adopted = false, status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
 			progress = '', progress_percent = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date))
 }
