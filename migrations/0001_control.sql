@@ -9,13 +9,14 @@ CREATE TABLE ingest.export (
     payer            text        NOT NULL,
     state            text        NOT NULL DEFAULT 'starting' CHECK (state IN
                      ('starting', 'polling', 'loading', 'publishing', 'held', 'published', 'failed', 'canceled')),
-    kind             text        NOT NULL CHECK (kind IN ('full', 'incremental')),
-    trigger          text        NOT NULL CHECK (trigger IN ('schedule', 'manual')),
+    kind             text        NOT NULL CHECK (kind IN ('full', 'incremental', 'backfill')),
+    trigger          text        NOT NULL CHECK (trigger IN ('schedule', 'manual', 'newcomers')),
     due_at           timestamptz,
     queue            text        NOT NULL DEFAULT '',
     series           text        NOT NULL,
     types            text[]      NOT NULL DEFAULT '{}',
     since            text        NOT NULL DEFAULT '',
+    patients         text[]      NOT NULL DEFAULT '{}',
     removes_ghosts   boolean     NOT NULL DEFAULT false,
     released_by      text        NOT NULL DEFAULT '',
 
@@ -68,6 +69,7 @@ COMMENT ON COLUMN ingest.export.due_at IS 'The tick of the schedule that started
 COMMENT ON COLUMN ingest.export.queue IS 'The queue of its jobs; empty for the queues that every daemon works.';
 COMMENT ON COLUMN ingest.export.series IS 'Digest of what was asked (level, group, filters): watermarks of another series do not count.';
 COMMENT ON COLUMN ingest.export.since IS 'The _since that was sent; empty for none.';
+COMMENT ON COLUMN ingest.export.patients IS 'The patients that a back-fill asks for: those who joined the group since the last export.';
 COMMENT ON COLUMN ingest.export.kick_off_in_doubt IS 'A kick-off was sent whose answer is not known: the payer may be at work.';
 COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export as one that blocks ours, after the answer to our kick-off had been lost.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
@@ -185,8 +187,21 @@ COMMENT ON TABLE ingest.tick IS 'Ticks of the schedules that were seen: the prim
 COMMENT ON COLUMN ingest.tick.outcome IS 'registered: the schedule was first seen then; skipped: another export of the payer still ran.';
 
 CREATE TABLE ingest.payer (
-    payer      text PRIMARY KEY,
-    paused_at  timestamptz,
-    paused_by  text NOT NULL DEFAULT ''
+    payer               text PRIMARY KEY,
+    paused_at           timestamptz,
+    paused_by           text NOT NULL DEFAULT '',
+    backfill_refused_at timestamptz
 );
-COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer.';
+COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer, and what was learned of it.';
+COMMENT ON COLUMN ingest.payer.backfill_refused_at IS 'When the payer refused an export of single patients: newcomers make the next export a full one.';
+
+CREATE TABLE ingest.newcomer (
+    payer      text        NOT NULL,
+    patient_id text        NOT NULL,
+    found_by   bigint      NOT NULL,
+    wants_full boolean     NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (payer, patient_id)
+);
+COMMENT ON TABLE ingest.newcomer IS 'Patients who joined a group between two exports, and whose history is not here yet.';
+COMMENT ON COLUMN ingest.newcomer.wants_full IS 'The next export is to be a full one; otherwise theirs is asked for alone.';

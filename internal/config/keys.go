@@ -164,6 +164,12 @@ var keys = map[string]key{
 		text:     "The RFC 3339 instant that a full run sends as `_since`, where leaving it out does not mean all (AB2D).",
 		standard: "none: full runs send no `_since`",
 	},
+	"payers[].export.newcomers": {
+		text: "What becomes of patients who join the group between two runs, and whose history an incremental run may leave out: `backfill`" +
+			" asks for theirs alone (`patient`, by POST), and where the payer does not take that makes the next run a full one, as `full`" +
+			" does at once; `ignore` is for payers that send their history by themselves.",
+		enum: []string{"backfill", "full", "ignore"},
+	},
 	"payers[].export.full_schedule": {
 		text:     "Cron expression of full runs, besides the incremental ones. Full runs find what the payer dropped without telling.",
 		standard: "none",

@@ -147,10 +147,12 @@ type Export struct {
 	Method   string   `yaml:"method"`
 	Patients []string `yaml:"patients"`
 	// Since is auto, never, or an RFC 3339 instant for the first run.
-	Since            string            `yaml:"since"`
-	SinceOverlap     time.Duration     `yaml:"since_overlap"`
-	FullSince        string            `yaml:"full_since"`
-	FullSchedule     string            `yaml:"full_schedule"`
+	Since        string        `yaml:"since"`
+	SinceOverlap time.Duration `yaml:"since_overlap"`
+	FullSince    string        `yaml:"full_since"`
+	FullSchedule string        `yaml:"full_schedule"`
+	// Newcomers is backfill, full or ignore: what becomes of patients who join a group between two exports.
+	Newcomers        string            `yaml:"newcomers"`
 	OrganizeOutputBy string            `yaml:"organize_output_by"`
 	PartialManifests bool              `yaml:"partial_manifests"`
 	Timeout          time.Duration     `yaml:"timeout"`

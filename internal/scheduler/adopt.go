@@ -122,5 +122,9 @@ func checkAdopted[T river.JobArgs](ctx context.Context, e *Engine, job *river.Jo
 
 // requestOf is what an export asks the payer for, beside its configuration.
 func requestOf(x store.Export) export.KickOffRequest {
-	return export.KickOffRequest{Since: x.Since, Types: x.Types}
+	r := export.KickOffRequest{Since: x.Since, Types: x.Types}
+	if len(x.Patients) > 0 {
+		r.Patients = x.Patients
+	}
+	return r
 }

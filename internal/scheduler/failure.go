@@ -164,7 +164,12 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	log.ErrorContext(ctx, "export failed", "error", safe)
 	x.State = store.StateFailed
 	e.observer.ExportEnded(x.Payer, x)
-	return finish(ctx, e, job, func(tx pgx.Tx) error { return e.failTx(ctx, tx, x, failure) })
+	return finish(ctx, e, job, func(tx pgx.Tx) error {
+		if err := e.noteRefusedBackfillTx(ctx, tx, x, err); err != nil {
+			return err
+		}
+		return e.failTx(ctx, tx, x, failure)
+	})
 }
 
 // failTx ends an export and enqueues its clean-up.

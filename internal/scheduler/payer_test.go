@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -25,6 +26,7 @@ type payer struct {
 
 	mu       sync.Mutex
 	kickOffs []time.Time
+	asked    []string // the query of each kick-off, or its body
 	deleted  []string
 	// onKickOff is called with the number of the kick-off, from 1; it returns false where it has answered itself.
 	onKickOff func(w http.ResponseWriter, n int) bool
@@ -39,16 +41,23 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 	t.Helper()
 	p := &payer{}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /fhir/$export", func(w http.ResponseWriter, _ *http.Request) {
+	kickOff := func(w http.ResponseWriter, r *http.Request) {
+		asked := r.URL.RawQuery
+		if body, err := io.ReadAll(r.Body); err == nil && r.Method == http.MethodPost {
+			asked = string(body)
+		}
 		p.mu.Lock()
 		p.kickOffs = append(p.kickOffs, time.Now())
+		p.asked = append(p.asked, asked)
 		n := len(p.kickOffs)
 		p.mu.Unlock()
 		if p.onKickOff == nil || p.onKickOff(w, n) {
 			w.Header().Set("Content-Location", fmt.Sprintf("%s/status/%d", p.url, n))
 			w.WriteHeader(http.StatusAccepted)
 		}
-	})
+	}
+	mux.HandleFunc("GET /fhir/$export", kickOff)
+	mux.HandleFunc("/fhir/Group/{group}/$export", kickOff)
 	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, _ *http.Request) {
 		if p.onFile == nil {
 			w.WriteHeader(http.StatusAccepted)

@@ -68,12 +68,16 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		AcceptErrors:       p.Config.Load.AcceptErrors,
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
+		Newcomers:          newcomers(p.Config, x),
 	}
 	if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
 		return settle(ctx, e, job, x, err, note)
 	}
 	published, err := e.store.Publish(ctx, lease, x.ID, options, func(ctx context.Context, tx pgx.Tx) error {
 		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {
+			return err
+		}
+		if err := e.backfillTx(ctx, tx, p.Config, x); err != nil {
 			return err
 		}
 		return completeTx(ctx, tx, job)
@@ -102,6 +106,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 // nextWatermark is where the watermark moves to when the export is published; zero where it stays. An export that asked for
 // what changed since an instant, and that begins later than the data is complete, leaves a gap: it moves nothing (INC-1).
 func (e *Engine) nextWatermark(ctx context.Context, p config.Payer, x store.Export) (time.Time, error) {
+	if x.Kind == store.KindBackfill {
+		return time.Time{}, nil // it says nothing of all others
+	}
 	if x.Kind == store.KindIncremental {
 		complete, err := e.store.Watermark(ctx, x.Payer, x.Series, x.Types)
 		if err != nil {

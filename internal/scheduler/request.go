@@ -78,6 +78,14 @@ func (e *Engine) since(ctx context.Context, p config.Payer, o RunOptions, n stor
 	if !o.Since.IsZero() {
 		return o.Since, nil
 	}
+	wanted, err := e.store.WantsFull(ctx, n.Payer)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if wanted && p.Export.Newcomers != "ignore" {
+		e.logger.InfoContext(ctx, "the next export is a full one, for the history of patients who joined the group", "payer", p.Name)
+		return time.Time{}, nil
+	}
 	watermark, err := e.store.Watermark(ctx, n.Payer, n.Series, n.Types)
 	if err != nil {
 		return time.Time{}, err

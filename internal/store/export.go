@@ -41,6 +41,7 @@ type Kind string
 const (
 	KindFull        Kind = "full"
 	KindIncremental Kind = "incremental"
+	KindBackfill    Kind = "backfill" // all data of some patients
 )
 
 // Trigger says what started an export.
@@ -48,8 +49,9 @@ type Trigger string
 
 // The triggers of an export.
 const (
-	TriggerSchedule Trigger = "schedule"
-	TriggerManual   Trigger = "manual"
+	TriggerSchedule  Trigger = "schedule"
+	TriggerManual    Trigger = "manual"
+	TriggerNewcomers Trigger = "newcomers" // patients joined the group
 )
 
 // Ledger accounts for every line of an export's output files: Lines equals Inserted + Updated + Unchanged + Superseded +
@@ -79,6 +81,7 @@ type Export struct {
 	Series        string
 	Types         []string
 	Since         string
+	Patients      []string // that a back-fill asks for
 	RemovesGhosts bool
 	Released      bool // an operator released it: the ghost guard has been overruled
 
@@ -108,7 +111,7 @@ type Export struct {
 }
 
 const exportColumns = `
-	id, payer, state, kind, trigger, due_at, queue, series, types, since, removes_ghosts, released_by <> '',
+	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '',
 	adopted, status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
@@ -117,7 +120,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var e Export
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
-		&e.RemovesGhosts, &e.Released,
+		&e.Patients, &e.RemovesGhosts, &e.Released,
 		&e.Adopted, &e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
@@ -155,6 +158,7 @@ type NewExport struct {
 	Series        string
 	Types         []string
 	Since         string
+	Patients      []string // for a back-fill
 	RemovesGhosts bool
 }
 
@@ -176,15 +180,18 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	if n.Types == nil {
 		n.Types = []string{}
 	}
+	if n.Patients == nil {
+		n.Patients = []string{}
+	}
 	var id int64
 	err := tx.QueryRow(ctx, `
-		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9
+		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
 		WHERE NOT EXISTS ( -- spares the number of an export that the index below would refuse
 			SELECT FROM ingest.export WHERE payer = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held'))
 		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
 		RETURNING id`,
-		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts).Scan(&id)
+		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrExportRunning
 	}

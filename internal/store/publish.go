@@ -28,6 +28,8 @@ type PublishOptions struct {
 	History string
 	// Watermark is up to which instant the data is complete when this export is published; zero leaves it where it is.
 	Watermark time.Time
+	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
+	Newcomers Newcomers
 	// LockTimeout bounds the wait for readers and other publishes; 5 s if 0. Beyond it the publish fails with SQLSTATE
 	// 55P03 and is to be tried again.
 	LockTimeout time.Duration
@@ -154,6 +156,9 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 	if err := p.moveWatermark(ctx); err != nil {
 		return err
 	}
+	if err := p.settleNewcomers(ctx); err != nil {
+		return err
+	}
 	return p.finish(ctx)
 }
 
@@ -216,6 +221,9 @@ func (p *publisher) publishType(ctx context.Context, resourceType string) error 
 	}
 	var inserted, updated int64
 	if live {
+		if err := p.noteNewcomers(ctx, resourceType, table); err != nil {
+			return err
+		}
 		inserted, updated, err = p.merge(ctx, table)
 	} else {
 		inserted, err = p.attach(ctx, resourceType, table)
@@ -393,7 +401,7 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 			AND (this.transaction_at IS NULL OR least(this.transaction_at, this.manifest_at) < last.at)
 		FROM ingest.export AS this, (
 			SELECT max(least(transaction_at, manifest_at)) AS at FROM ingest.export
-			WHERE payer = $2 AND state = 'published' AND transaction_at IS NOT NULL
+			WHERE payer = $2 AND state = 'published' AND kind <> 'backfill' AND transaction_at IS NOT NULL
 		) AS last
 		WHERE this.id = $1`, p.export.ID, p.export.Payer).Scan(&behind)
 	if err != nil {

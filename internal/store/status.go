@@ -12,7 +12,7 @@ import (
 type PayerState struct {
 	// Last is the newest export; its ID is 0 where there is none.
 	Last Export
-	// Published is the newest export that was published; its ID is 0 where there is none.
+	// Published is the newest export that was published, back-fills apart; its ID is 0 where there is none.
 	Published Export
 	// FreshAt is the latest transactionTime that was published: the data is as of then.
 	FreshAt time.Time
@@ -26,7 +26,7 @@ func (s *Store) PayerStates(ctx context.Context) (map[string]PayerState, error) 
 		set       func(state *PayerState, e Export)
 	}{
 		{`true`, func(state *PayerState, e Export) { state.Last = e }},
-		{`state = 'published'`, func(state *PayerState, e Export) { state.Published = e }},
+		{`state = 'published' AND kind <> 'backfill'`, func(state *PayerState, e Export) { state.Published = e }},
 	} {
 		rows, err := s.pool.Query(ctx, `SELECT DISTINCT ON (payer) `+exportColumns+` FROM ingest.export
 			WHERE `+q.condition+` ORDER BY payer, id DESC`)
@@ -44,7 +44,7 @@ func (s *Store) PayerStates(ctx context.Context) (map[string]PayerState, error) 
 		}
 	}
 	rows, err := s.pool.Query(ctx, `SELECT payer, max(transaction_at) FROM ingest.export
-		WHERE state = 'published' AND transaction_at IS NOT NULL GROUP BY payer`)
+		WHERE state = 'published' AND kind <> 'backfill' AND transaction_at IS NOT NULL GROUP BY payer`)
 	if err != nil {
 		return nil, fmt.Errorf("read the freshness of the payers: %w", err)
 	}

@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Newcomers says what becomes of Patients that an incremental export of a group brings for the first time. Many servers leave
+// what they had before they joined out of it (Bulk Data 3.0, Group Membership Request Pattern; protocol.md INC-5).
+type Newcomers string
+
+// What becomes of newcomers.
+const (
+	// NewcomersBackfill asks for all data of these patients alone.
+	NewcomersBackfill Newcomers = "backfill"
+	// NewcomersFull makes the next export a full one.
+	NewcomersFull Newcomers = "full"
+)
+
+// noteNewcomers records the Patients that the payer's partition does not hold yet. It has to come before they are merged.
+func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table string) error {
+	if resourceType != "Patient" || p.options.Newcomers == "" {
+		return nil
+	}
+	e := &p.export
+	_, err := p.tx.Exec(ctx, fmt.Sprintf(`
+		INSERT INTO ingest.newcomer (payer, patient_id, found_by, wants_full)
+		SELECT $1, stage.id, $2, $3 OR EXISTS (
+			SELECT FROM ingest.payer WHERE payer = $1 AND backfill_refused_at IS NOT NULL)
+		FROM %s AS stage
+		WHERE NOT EXISTS (SELECT FROM %s AS live WHERE live.payer = $1 AND live.id = stage.id)
+		ON CONFLICT DO NOTHING`,
+		quote(stageSchema, stageName(e.ID, table)), quote(p.store.schema, partition(table, e.Payer))),
+		e.Payer, e.ID, p.options.Newcomers == NewcomersFull)
+	if err != nil {
+		return fmt.Errorf("note the newcomers: %w", err)
+	}
+	return nil
+}
+
+// settleNewcomers forgets the newcomers whose data this export brought: those that it asked for, or all who were known when a
+// full export was started.
+func (p *publisher) settleNewcomers(ctx context.Context) error {
+	e := &p.export
+	var err error
+	switch e.Kind {
+	case KindBackfill:
+		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
+	case KindFull:
+		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND created_at <= $2`, e.Payer, e.CreatedAt)
+	case KindIncremental:
+	}
+	if err != nil {
+		return fmt.Errorf("settle the newcomers: %w", err)
+	}
+	return nil
+}
+
+// NewcomersTx returns up to limit patients of a payer whose data is to be asked for alone, the oldest first.
+func (s *Store) NewcomersTx(ctx context.Context, tx pgx.Tx, payer string, limit int) ([]string, error) {
+	rows, err := tx.Query(ctx, `SELECT patient_id FROM ingest.newcomer WHERE payer = $1 AND NOT wants_full
+		ORDER BY created_at, patient_id LIMIT $2`, payer, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list the newcomers of %s: %w", payer, err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list the newcomers of %s: %w", payer, err)
+	}
+	return ids, nil
+}
+
+// WantsFull reports whether the payer's next export is to be a full one, for the sake of newcomers.
+func (s *Store) WantsFull(ctx context.Context, payer string) (bool, error) {
+	var wanted bool
+	err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.newcomer WHERE payer = $1 AND wants_full)`, payer).Scan(&wanted)
+	if err != nil {
+		return false, fmt.Errorf("look for newcomers of %s: %w", payer, err)
+	}
+	return wanted, nil
+}
+
+// RefuseBackfillTx notes that the payer does not export single patients: its newcomers, and those to come, make the next
+// export a full one.
+func (s *Store) RefuseBackfillTx(ctx context.Context, tx pgx.Tx, payer string) error {
+	for _, sql := range []string{
+		`INSERT INTO ingest.payer (payer, backfill_refused_at) VALUES ($1, now())
+			ON CONFLICT (payer) DO UPDATE SET backfill_refused_at = now()`,
+		`UPDATE ingest.newcomer SET wants_full = true WHERE payer = $1`,
+	} {
+		if _, err := tx.Exec(ctx, sql, payer); err != nil {
+			return fmt.Errorf("note that %s exports no single patients: %w", payer, err)
+		}
+	}
+	return nil
+}
