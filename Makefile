@@ -27,6 +27,11 @@ test: postgres ## Run all tests, with the race detector
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
 	$(BUILD)/ingestd demo $(if $(filter-out 0,$(KEEP)),--keep)
 
+.PHONY: bench
+bench: postgres build ## Measure ingestd beside psql and a script; writes build/bench.json
+	$(GO) build -o $(BUILD)/bench ./cmd/bench
+	$(BUILD)/bench
+
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands
 
