@@ -75,7 +75,7 @@ func newExportsListCommand() *cobra.Command {
 
 func newExportsShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show EXPORT", Short: "Show one export: where it stands, its ledger by type, and why it failed", Args: exactArgs(1),
+		Use: "show EXPORT", Short: "Show one export: where it stands, its ledger by type, and why it failed", Args: oneArg,
 	}
 	path := addConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -139,7 +139,7 @@ func printExport(out io.Writer, x store.Export, p store.Progress, types []store.
 
 // newDecisionCommand makes a command that changes one export.
 func newDecisionCommand(name, short, done string, decide func(*scheduler.Engine, context.Context, int64, string) error) *cobra.Command {
-	cmd := &cobra.Command{Use: name + " EXPORT", Short: short, Args: exactArgs(1)}
+	cmd := &cobra.Command{Use: name + " EXPORT", Short: short, Args: oneArg}
 	path := addConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := exportNumber(args[0])

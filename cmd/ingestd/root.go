@@ -75,6 +75,7 @@ func newRootCommand() *cobra.Command {
 		newMigrateCommand(),
 		newPayersimCommand(),
 		newPsqlCommand(),
+		newQuarantineCommand(),
 		newRunCommand(),
 		newSchemaCommand(),
 		newServeCommand(),

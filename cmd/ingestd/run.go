@@ -29,7 +29,7 @@ func newRunCommand() *cobra.Command {
 Where an export of the payer is already running, this command follows that one instead, and goes on with it if the process
 that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can be gone on with by another run or a daemon.`,
 		Example: "  ingestd run bluecross --config ingestd.yaml\n  ingestd run bluecross --full --output json",
-		Args:    exactArgs(1),
+		Args:    oneArg,
 	}
 	path := addConfigFlag(cmd)
 	cmd.Flags().BoolVar(&full, "full", false, "ask for all data instead of what changed since the last export")
@@ -62,14 +62,12 @@ that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can b
 	return cmd
 }
 
-// exactArgs is cobra.ExactArgs with an error of usage.
-func exactArgs(n int) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return usageError{fmt.Errorf("%s: expected %d argument(s), got %d\nUsage: %s", cmd.CommandPath(), n, len(args), cmd.UseLine())}
-		}
-		return nil
+// oneArg is cobra.ExactArgs(1) with an error of usage.
+func oneArg(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usageError{fmt.Errorf("%s: expected one argument, got %d\nUsage: %s", cmd.CommandPath(), len(args), cmd.UseLine())}
 	}
+	return nil
 }
 
 // cleanUpPatience is how long a run waits for the payer to take its DELETE.

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ingestd/internal/config"
+	"ingestd/internal/daemon"
+	"ingestd/internal/fhir"
+	"ingestd/internal/store"
+)
+
+func newQuarantineCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "quarantine",
+		Short: "List the lines that could not be loaded, and show one",
+	}
+	cmd.AddCommand(newQuarantineListCommand(), newQuarantineShowCommand())
+	return cmd
+}
+
+// quarantinedLine is a line as JSON.
+type quarantinedLine struct {
+	ID           int64  `json:"id"`
+	ExportID     int64  `json:"export_id"`
+	Payer        string `json:"payer"`
+	File         int    `json:"file"`
+	Line         int64  `json:"line"`
+	ByteOffset   int64  `json:"byte_offset"`
+	Reason       string `json:"reason"`
+	Detail       string `json:"detail"`
+	ResourceType string `json:"resource_type"`
+	Bytes        int64  `json:"bytes"`
+	CreatedAt    string `json:"created_at"`
+}
+
+func newQuarantineListCommand() *cobra.Command {
+	var filter store.QuarantineFilter
+	var limit int
+	var output string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List quarantined lines: where they stand, and why", Args: cobra.NoArgs,
+		Long: `List quarantined lines: where they stand in which file of which export, and why they could not be loaded.
+
+What a line holds is not shown: that is 'ingestd quarantine show'.`,
+	}
+	path := addConfigFlag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&filter.Payer, "payer", "", "only those of this payer")
+	flags.Int64Var(&filter.ExportID, "export", 0, "only those of this export")
+	flags.StringVar(&filter.Reason, "reason", "", "only those with this reason")
+	flags.IntVar(&limit, "limit", 50, "how many")
+	flags.StringVar(&output, "output", "table", "form of the output: table or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			lines, err := d.Store.Quarantine(cmd.Context(), filter, limit)
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				list := make([]quarantinedLine, 0, len(lines))
+				for _, q := range lines {
+					list = append(list, quarantinedLine{
+						q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset, q.Reason, q.Detail, q.ResourceType, q.RawBytes,
+						q.CreatedAt.UTC().Format(time.RFC3339),
+					})
+				}
+				encoder := json.NewEncoder(cmd.OutOrStdout())
+				encoder.SetEscapeHTML(false)
+				encoder.SetIndent("", "  ")
+				return encoder.Encode(list)
+			}
+			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "NUMBER\tEXPORT\tPAYER\tFILE\tLINE\tTYPE\tSIZE\tREASON\tDETAIL")
+			for _, q := range lines {
+				fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", q.ID, q.ExportID, q.Payer, q.File, q.Line,
+					printable(q.ResourceType), byteCount(q.RawBytes), q.Reason, printable(q.Detail))
+			}
+			return w.Flush()
+		})
+	}
+	return cmd
+}
+
+func newQuarantineShowCommand() *cobra.Command {
+	var raw bool
+	cmd := &cobra.Command{
+		Use: "show NUMBER", Short: "Show a quarantined line as the payer sent it (it holds PHI)", Args: oneArg,
+	}
+	path := addConfigFlag(cmd)
+	cmd.Flags().BoolVar(&raw, "raw", false, "print the bytes of the line and nothing else; to a file, not to a terminal")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil || id <= 0 {
+			return usageError{fmt.Errorf("%q: expected the number of a line, as 'ingestd quarantine list' shows it", args[0])}
+		}
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			q, text, err := d.Store.QuarantinedRaw(cmd.Context(), id)
+			if errors.Is(err, store.ErrNoQuarantinedLine) {
+				return fmt.Errorf("%d: %w", id, err)
+			}
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if raw {
+				_, err = out.Write(text)
+				return err
+			}
+			fmt.Fprintf(out, "export %d of %s, file %d, line %d, to byte %d\n%s: %s\n", q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset,
+				q.Reason, printable(q.Detail))
+			if int64(len(text)) < q.RawBytes {
+				fmt.Fprintf(out, "the line has %d bytes, of which %d were kept\n", q.RawBytes, len(text))
+			}
+			// The payer's bytes could move the cursor or worse: they are made harmless.
+			_, err = fmt.Fprintf(out, "\n%s\n", fhir.Printable(string(text), len(text)))
+			return err
+		})
+	}
+	return cmd
+}

@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// QuarantinedLine is a line that could not be loaded. What it holds is asked for by itself: see QuarantinedRaw.
+type QuarantinedLine struct {
+	ID           int64
+	ExportID     int64
+	Payer        string
+	File         int   // ordinal in the export
+	Line         int64 // in the file, from 1
+	ByteOffset   int64 // of the line's end in the decompressed file
+	Reason       string
+	Detail       string // what was expected; holds nothing of the line
+	ResourceType string
+	RawBytes     int64 // length of the line; more than is kept of a very long one
+	CreatedAt    time.Time
+}
+
+// QuarantineFilter chooses lines; zero values choose all.
+type QuarantineFilter struct {
+	Payer    string
+	ExportID int64
+	Reason   string
+}
+
+const quarantineColumns = `id, export_id, payer, file, line, byte_offset, reason, detail, resource_type, raw_bytes, created_at`
+
+// ErrNoQuarantinedLine says that there is no quarantined line of that number.
+var ErrNoQuarantinedLine = errors.New("no such line in quarantine")
+
+// Quarantine lists quarantined lines, the newest export first and in the order of its files.
+func (s *Store) Quarantine(ctx context.Context, f QuarantineFilter, limit int) ([]QuarantinedLine, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+quarantineColumns+` FROM ingest.quarantine
+		WHERE ($1 = '' OR payer = $1) AND ($2 = 0 OR export_id = $2) AND ($3 = '' OR reason = $3)
+		ORDER BY export_id DESC, file, line, id LIMIT $4`, f.Payer, f.ExportID, f.Reason, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list the quarantine: %w", err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowToStructByPos[QuarantinedLine])
+	if err != nil {
+		return nil, fmt.Errorf("list the quarantine: %w", err)
+	}
+	return lines, nil
+}
+
+// QuarantinedRaw returns a quarantined line and what was kept of it, as the payer sent it: PHI. ErrNoQuarantinedLine where
+// there is none of that number.
+func (s *Store) QuarantinedRaw(ctx context.Context, id int64) (QuarantinedLine, []byte, error) {
+	rows, err := s.pool.Query(ctx, `SELECT `+quarantineColumns+` FROM ingest.quarantine WHERE id = $1`, id)
+	if err != nil {
+		return QuarantinedLine{}, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
+	}
+	line, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[QuarantinedLine])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return line, nil, ErrNoQuarantinedLine
+	}
+	if err != nil {
+		return line, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
+	}
+	var raw []byte
+	if err := s.pool.QueryRow(ctx, `SELECT raw FROM ingest.quarantine WHERE id = $1`, id).Scan(&raw); err != nil {
+		return line, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
+	}
+	return line, raw, nil
+}
