@@ -267,7 +267,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		}
 		l.staged[deletedName(l.export.ID)] = true
 	}
-	err := inTx(ctx, l.conn, func(tx pgx.Tx) error {
+	err := inCheckpointTx(ctx, l.conn, func(tx pgx.Tx) error {
 		for _, rows := range byType {
 			unchanged, err := l.stageRows(ctx, tx, c, rows)
 			if err != nil {

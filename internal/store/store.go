@@ -102,7 +102,18 @@ type beginner interface {
 }
 
 func inTx(ctx context.Context, db beginner, f func(tx pgx.Tx) error) error {
-	tx, err := db.BeginTx(ctx, pgx.TxOptions{})
+	return inTxWith(ctx, db, pgx.TxOptions{}, f)
+}
+
+// inCheckpointTx runs f in a transaction that does not wait for the disk when it commits. It is for what may be lost in a crash
+// of Postgres because it is then done again: a chunk and the checkpoint that says that it is in. They are lost together, or
+// not at all, and so is nothing that was committed before them; the commit that ends the file waits for all of them.
+func inCheckpointTx(ctx context.Context, db beginner, f func(tx pgx.Tx) error) error {
+	return inTxWith(ctx, db, pgx.TxOptions{BeginQuery: `BEGIN; SET LOCAL synchronous_commit = off`}, f)
+}
+
+func inTxWith(ctx context.Context, db beginner, o pgx.TxOptions, f func(tx pgx.Tx) error) error {
+	tx, err := db.BeginTx(ctx, o)
 	if err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
