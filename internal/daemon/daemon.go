@@ -22,6 +22,8 @@ type Options struct {
 	Version string
 	// SkipMigrations leaves the database's schema as it is, and fails where it is not this binary's.
 	SkipMigrations bool
+	// Wait makes Run wait for a database that is not there yet; without it Open fails.
+	Wait bool
 	// Queue, where set, makes the engine work the exports of that queue alone, for a run in the foreground.
 	Queue string
 	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
@@ -42,12 +44,13 @@ type Daemon struct {
 	logger  *slog.Logger
 }
 
-// Open connects to the database, migrates it unless that is switched off, and puts the instance together. Close it.
+// Open connects to the database, migrates it unless that is switched off, and puts the instance together. With Options.Wait
+// it leaves the first two to Run. Close it.
 func Open(ctx context.Context, o Options) (*Daemon, error) {
 	if o.Secrets == nil {
 		o.Secrets = NewSecrets(nil)
 	}
-	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger)
+	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger, o.Wait)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +64,10 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 
 func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	c := o.Config
-	if err := database.Prepare(ctx, !o.SkipMigrations); err != nil {
-		return nil, fmt.Errorf("prepare the database: %w", err)
+	if !o.Wait {
+		if err := database.Prepare(ctx, !o.SkipMigrations); err != nil {
+			return nil, fmt.Errorf("prepare the database: %w", err)
+		}
 	}
 	d := &Daemon{
 		Database: database, options: o, logger: o.Logger,
@@ -107,6 +112,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	restCtx, stopRest := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
 		defer stopRest()
+		if err := d.waitForDatabase(ctx); err != nil || ctx.Err() != nil {
+			return err
+		}
 		return d.Engine.Run(ctx)
 	})
 	group.Go(func() error { return d.manager.Run(restCtx) })
@@ -118,6 +126,27 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return admin.Serve(restCtx, listener) })
 	}
 	return group.Wait()
+}
+
+// waitForDatabase waits for a database that was not there when the instance was opened, and prepares it. It returns nil when
+// ctx ends first.
+func (d *Daemon) waitForDatabase(ctx context.Context) error {
+	if !d.options.Wait {
+		return nil
+	}
+	err := d.Database.Store.WaitUntilUp(ctx, func(err error, pause time.Duration) {
+		d.logger.WarnContext(ctx, "waiting for the database", "error", err, "pause", pause)
+	})
+	if err == nil {
+		err = d.Database.Prepare(ctx, !d.options.SkipMigrations)
+	}
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // it was told to stop, and nothing has begun
+	}
+	if err != nil {
+		return fmt.Errorf("prepare the database: %w", err)
+	}
+	return nil
 }
 
 // listen opens the admin listener; there is none where the configuration switches it off, or for a run in the foreground.

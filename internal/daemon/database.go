@@ -20,10 +20,11 @@ type Database struct {
 
 // OpenDatabase connects to the configured database and starts it first where it is an embedded one. It does not migrate.
 func OpenDatabase(ctx context.Context, c config.Database, logger *slog.Logger) (*Database, error) {
-	return openDatabase(ctx, c, NewSecrets(nil), logger)
+	return openDatabase(ctx, c, NewSecrets(nil), logger, false)
 }
 
-func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logger *slog.Logger) (*Database, error) {
+// openDatabase is OpenDatabase; a lazy one need not answer yet.
+func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logger *slog.Logger, lazy bool) (*Database, error) {
 	d := &Database{logger: logger}
 	url, err := secrets.DatabaseURL(ctx, c)
 	if err != nil {
@@ -36,7 +37,7 @@ func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logg
 		url = d.server.URL()
 	}
 	d.Store, err = store.Open(ctx, store.Options{
-		URL: url, Schema: c.Schema, MaxConnections: c.MaxConnections, Logger: logger,
+		URL: url, Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
 	})
 	if err != nil {
 		d.stopServer(ctx)

@@ -21,7 +21,9 @@ type Options struct {
 	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. Half of them are for bulk
 	// work, one a load or publish; the others are for everything that is quick.
 	MaxConnections int
-	Logger         *slog.Logger
+	// Lazy opens the store of a database that may not be there yet.
+	Lazy   bool
+	Logger *slog.Logger
 }
 
 // Store is the access to one database. It is safe for concurrent use.
@@ -33,7 +35,7 @@ type Store struct {
 	logger  *slog.Logger
 }
 
-// Open connects to the database. It does not migrate it; see Migrate.
+// Open connects to the database, unless o.Lazy leaves that to WaitUntilUp. It does not migrate it; see Migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
 	if err != nil {
@@ -50,9 +52,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the connection pool: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	if !o.Lazy {
+		if err := pool.Ping(ctx); err != nil {
+			pool.Close()
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
+		}
 	}
 	bulk, err := pgxpool.NewWithConfig(ctx, bulkConfig)
 	if err != nil {
