@@ -65,8 +65,12 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			lines, bytes = strconv.FormatInt(e.Lines, 10), byteCount(e.Bytes)
 			changed = fmt.Sprintf("+%d ~%d -%d", e.Inserted, e.Updated, e.Deleted+e.Ghosts)
 		}
+		next := in(s.NextRun, now)
+		if s.PausedAt != nil {
+			next = "paused"
+		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Payer, s.State, freshness,
-			ago(s.LastSuccess, now), in(s.NextRun, now), lines, bytes, changed)
+			ago(s.LastSuccess, now), next, lines, bytes, changed)
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -18,10 +18,13 @@ type PayerStatus struct {
 	// LastSuccess is when an export was last published.
 	LastSuccess *time.Time `json:"last_success"`
 	// FreshnessSeconds is the age of the latest transactionTime that was published.
-	FreshnessSeconds *float64       `json:"freshness_seconds"`
-	NextRun          *time.Time     `json:"next_run"`
-	LastExport       *ExportSummary `json:"last_export"`
-	LastError        *ErrorSummary  `json:"last_error"`
+	FreshnessSeconds *float64   `json:"freshness_seconds"`
+	NextRun          *time.Time `json:"next_run"`
+	// PausedAt is since when, and PausedBy by whose word, the payer's schedules rest.
+	PausedAt   *time.Time     `json:"paused_at,omitempty"`
+	PausedBy   string         `json:"paused_by,omitempty"`
+	LastExport *ExportSummary `json:"last_export"`
+	LastError  *ErrorSummary  `json:"last_error"`
 }
 
 // ErrorSummary is why the last export was not published.
@@ -73,9 +76,17 @@ func Status(ctx context.Context, s *store.Store, payers []config.Payer, now time
 	if err != nil {
 		return nil, err
 	}
+	pauses, err := s.Pauses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]PayerStatus, 0, len(payers))
 	for _, p := range payers {
-		all = append(all, payerStatus(p, states[p.Name], now))
+		status := payerStatus(p, states[p.Name], now)
+		if pause, ok := pauses[p.Name]; ok {
+			status.PausedAt, status.PausedBy, status.NextRun = &pause.At, pause.By, nil
+		}
+		all = append(all, status)
 	}
 	return all, nil
 }

@@ -86,6 +86,10 @@ func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 		}
 		return nil
 	}
+	// A tick that is not claimed is made up when the payer is resumed.
+	if paused, err := e.store.IsPaused(ctx, args.Payer); err != nil || paused {
+		return err
+	}
 	p := e.payers[args.Payer]
 	s, err := parseSchedule(p.Config, expression)
 	if err != nil {
