@@ -88,6 +88,9 @@ CREATE TABLE ingest.export_file (
     url            text    NOT NULL,
     requires_token boolean NOT NULL,
     expected_count bigint,
+    expected_bytes bigint,
+    sha256         text    NOT NULL DEFAULT '',
+    protection     text    NOT NULL DEFAULT '',
     state          text    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'queued', 'loaded', 'failed')),
     job_due_at     timestamptz,
     line_number    bigint  NOT NULL DEFAULT 0,
@@ -100,8 +103,10 @@ CREATE TABLE ingest.export_file (
     deletions      bigint  NOT NULL DEFAULT 0,
     quarantined    bigint  NOT NULL DEFAULT 0,
     outcomes       bigint  NOT NULL DEFAULT 0,
+    subsetted      bigint  NOT NULL DEFAULT 0,
     chunks         integer NOT NULL DEFAULT 0,
     downloads      integer NOT NULL DEFAULT 0,
+    unproven       boolean NOT NULL DEFAULT false,
     loaded_at      timestamptz,
     error_code     text    NOT NULL DEFAULT '',
     error          text    NOT NULL DEFAULT '',
@@ -109,10 +114,14 @@ CREATE TABLE ingest.export_file (
 );
 CREATE INDEX export_file_queued ON ingest.export_file (job_due_at) WHERE state = 'queued';
 COMMENT ON TABLE ingest.export_file IS 'One row a file of a manifest, with the checkpoint up to which it is staged.';
+COMMENT ON COLUMN ingest.export_file.sha256 IS 'Of the decompressed file, where the manifest names it.';
+COMMENT ON COLUMN ingest.export_file.protection IS 'A scheme of authorization or encryption that the manifest names and ingestd does not know.';
+COMMENT ON COLUMN ingest.export_file.unproven IS 'Nothing but the closed connection said that the file was whole: no length, no compression, no count, no checksum.';
 COMMENT ON COLUMN ingest.export_file.line_number IS 'The checkpoint: number of the last line, from 1 and with blank lines, that is staged.';
 COMMENT ON COLUMN ingest.export_file.bytes IS 'The checkpoint in decompressed bytes.';
 COMMENT ON COLUMN ingest.export_file.prefix_digest IS 'SHA-256 over the digests of all lines up to the checkpoint: a resumed download must begin with the same lines.';
 COMMENT ON COLUMN ingest.export_file.outcomes IS 'Lines that were OperationOutcomes: they stand in ingest.outcome.';
+COMMENT ON COLUMN ingest.export_file.subsetted IS 'Lines that are tagged SUBSETTED: incomplete resources, which replace no complete ones.';
 COMMENT ON COLUMN ingest.export_file.downloads IS 'How often the file was requested.';
 
 CREATE TABLE ingest.export_type (

@@ -128,6 +128,9 @@ func printExport(out io.Writer, x store.Export, p store.Progress, types []store.
 	}
 	fmt.Fprintf(out, "  files %d (%d loaded), lines %d, %s (%s as transferred), quarantined %d\n\n", p.Files, p.FilesLoaded, p.Lines,
 		byteCount(p.Bytes), byteCount(p.WireBytes), p.Quarantined)
+	if p.Unproven > 0 {
+		fmt.Fprintf(out, "  %d file(s) came without length, compression, count or checksum: nothing proves that they were whole\n\n", p.Unproven)
+	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "TYPE\tFILES\tLINES\tINSERTED\tUPDATED\tUNCHANGED\tSUPERSEDED\tDELETED\tGHOSTS\t")
 	for _, t := range types {

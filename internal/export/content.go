@@ -80,10 +80,14 @@ func (b *Body) end(err error) error {
 	if !errors.Is(err, io.EOF) {
 		return classifyRead(b.wire.ctx, err, http.StatusOK)
 	}
-	if b.digest != nil && hex.EncodeToString(b.digest.Sum(nil)) != b.checksum {
+	if b.digest == nil {
+		return io.EOF
+	}
+	if got := hex.EncodeToString(b.digest.Sum(nil)); got != b.checksum {
 		return &Error{
 			Phase: PhaseFile, Code: CodeFileChecksum, Status: http.StatusOK, Action: ActionRetry,
-			Detail: "the file does not have the checksum that the manifest names",
+			Detail: "the file's SHA-256 is " + got + ", the manifest says " + b.checksum,
+			Hint:   "the payer's file and its manifest disagree: ask the payer",
 		}
 	}
 	return io.EOF

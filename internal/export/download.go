@@ -60,8 +60,8 @@ func (c *Client) fileURL(f File) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, refuse(CodeURLRefused, "refused the file's URL: "+err.Error(), "")
-	case f.protection != "":
-		return nil, refuse(CodeFileScheme, "the file needs a scheme that is not supported: "+fhir.Printable(f.protection, 80),
+	case f.Protection != "":
+		return nil, refuse(CodeFileScheme, "the file needs a scheme that is not supported: "+fhir.Printable(f.Protection, 80),
 			"ask the payer for files that need the access token or nothing")
 	case f.RequiresAccessToken && !c.mayHaveToken(u):
 		return nil, refuse(CodeFileToken, "the file requires the access token, and "+hostPort(u)+" may not have it",

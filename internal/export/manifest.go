@@ -69,8 +69,8 @@ type File struct {
 	// Unknown holds the members that no version of the guide knows.
 	Unknown map[string]json.RawMessage
 
-	// protection names an authorization or encryption scheme that the file needs and this client does not know.
-	protection string
+	// Protection names an authorization or encryption scheme that the file needs and this client does not know.
+	Protection string
 }
 
 const (
@@ -248,7 +248,7 @@ func (f *File) readExtensions() {
 			}
 		case strings.Contains(name, "authorization"), strings.Contains(name, "decrypt"),
 			strings.Contains(name, "encrypt"):
-			f.protection = name
+			f.Protection = name
 		}
 	}
 }

@@ -107,6 +107,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		Open: func(ctx context.Context) (store.LineSource, error) {
 			body, err := p.Client.Open(ctx, export.File{
 				Type: f.ResourceType, URL: f.URL, RequiresAccessToken: f.RequiresToken, Count: f.ExpectedCount,
+				Size: f.ExpectedBytes, SHA256: f.SHA256, Protection: f.Protection,
 			})
 			if err != nil {
 				return nil, err
@@ -117,17 +118,24 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
-	if isA[*store.CountMismatchError](err) && f.Downloads > 0 {
+	if disagrees(err) && f.Downloads > 0 {
 		return finalError{err} // it has been read once more, and is still not what the manifest says
 	}
 	if err != nil {
 		return err
 	}
-	e.logger.InfoContext(ctx, "file loaded", "payer", x.Payer, "export_id", x.ID, "file", f.Ordinal, "type", f.ResourceType,
-		"lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
+	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "file", f.Ordinal, "type", f.ResourceType)
+	if f.ExpectedBytes >= 0 && f.ExpectedBytes != loaded.Bytes { // what is counted, the versions of the guide leave open
+		log.WarnContext(ctx, "the file has another size than the manifest says", "bytes", loaded.Bytes, "manifest", f.ExpectedBytes)
+	}
+	unproven := source.unproven() && f.ExpectedCount < 0 && f.SHA256 == ""
+	if unproven {
+		log.WarnContext(ctx, "nothing proves that the file was whole: it came without a length, a count or a checksum")
+	}
+	log.InfoContext(ctx, "file loaded", "lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
 		"quarantined", loaded.Quarantined)
 	return finish(ctx, e, job, func(tx pgx.Tx) error {
-		next, err := e.store.FileLoadedTx(ctx, tx, x, f.Ordinal)
+		next, err := e.store.FileLoadedTx(ctx, tx, x, f.Ordinal, unproven)
 		switch {
 		case err != nil:
 			return err
@@ -138,6 +146,15 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		}
 		return nil
 	})
+}
+
+// disagrees reports whether a file is not what the manifest says of it.
+func disagrees(err error) bool {
+	if isA[*store.CountMismatchError](err) {
+		return true
+	}
+	protocol, ok := errors.AsType[*export.Error](err)
+	return ok && protocol.Code == export.CodeFileChecksum
 }
 
 // renew asks for the manifest again, whose links had expired, and stores the new ones (protocol.md MAN-14). It returns
@@ -205,6 +222,12 @@ func (f *fileLines) Next() (store.Line, error) {
 func (f *fileLines) Close() error {
 	f.lines.Close()
 	return f.body.Load().Close()
+}
+
+// unproven reports whether only the end of the connection said that the file was whole.
+func (f *fileLines) unproven() bool {
+	body := f.body.Load()
+	return body != nil && body.CloseDelimited()
 }
 
 func (f *fileLines) wireBytes() int64 {

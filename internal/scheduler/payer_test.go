@@ -32,6 +32,8 @@ type payer struct {
 	onKickOff func(w http.ResponseWriter, n int) bool
 	// request is what the manifest says it answers; "" says nothing.
 	request string
+	// members are further JSON members of the file in the manifest, each with a comma before it.
+	members string
 	// onFile writes the file; nil answers that the export is still at work.
 	onFile func(w http.ResponseWriter)
 }
@@ -65,7 +67,7 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","request":%q,"requiresAccessToken":false,
-			"output":[{"type":"Patient","url":"%s/file"}],"error":[]}`, p.request, p.url)
+			"output":[{"type":"Patient","url":"%s/file"%s}],"error":[]}`, p.request, p.url, p.members)
 	})
 	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()

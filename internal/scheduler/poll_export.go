@@ -107,6 +107,7 @@ func storedManifest(s export.Status) store.Manifest {
 			}
 			m.Files = append(m.Files, store.ManifestFile{
 				Kind: kind, ResourceType: f.Type, URL: f.URL, RequiresToken: f.RequiresAccessToken, ExpectedCount: f.Count,
+				ExpectedBytes: f.Size, SHA256: f.SHA256, Protection: f.Protection,
 			})
 		}
 	}

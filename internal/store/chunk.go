@@ -41,6 +41,7 @@ type chunk struct {
 	lineNumber   int64
 	lines        int64 // of this chunk alone, without blank ones
 	outcomeLines int64 // of them, OperationOutcomes
+	subsetted    int64 // of them, incomplete resources
 	bytes        int64
 	prefixDigest []byte
 }
@@ -86,7 +87,7 @@ func (c *chunk) reset(size int) {
 	c.rows = c.rows[:0]
 	clear(c.quarantined)
 	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
-	c.lines, c.outcomeLines, c.kept = 0, 0, 0
+	c.lines, c.outcomeLines, c.subsetted, c.kept = 0, 0, 0, 0
 }
 
 // full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
@@ -165,6 +166,9 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 		patientID: keys.PatientID, resource: text, line: line.Number, offset: line.End,
 	}
 	copy(r.digest[:], digest[:])
+	if keys.Subsetted {
+		c.subsetted++
+	}
 	c.rows = append(c.rows, r)
 }
 

@@ -27,7 +27,10 @@ type File struct {
 	ResourceType  string // as the manifest says; empty where it does not
 	URL           string // may carry a signature: never printed
 	RequiresToken bool
-	ExpectedCount int64 // of lines, by the manifest; -1 where it says none
+	ExpectedCount int64  // of lines, by the manifest; -1 where it says none
+	ExpectedBytes int64  // decompressed, by the manifest; -1 where it says none
+	SHA256        string // of the decompressed file, by the manifest, in hex; empty where it says none
+	Protection    string // a scheme that the manifest names and that is not known
 	State         string
 
 	// The checkpoint.
@@ -41,20 +44,23 @@ type File struct {
 	Deletions    int64
 	Quarantined  int64
 	Outcomes     int64 // lines that were OperationOutcomes
+	Subsetted    int64 // lines that are tagged SUBSETTED
 	Chunks       int
 	Downloads    int
+	Unproven     bool // nothing said that the file was whole but the end of the connection (protocol.md FILE-6)
 }
 
 const fileColumns = `
-	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), state,
-	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, chunks,
-	downloads`
+	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
+	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, chunks,
+	downloads, unproven`
 
 func scanFile(row pgx.CollectableRow) (File, error) {
 	var f File
-	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.State,
+	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
+		&f.Protection, &f.State,
 		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
-		&f.Quarantined, &f.Outcomes, &f.Chunks, &f.Downloads)
+		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Chunks, &f.Downloads, &f.Unproven)
 	return f, err
 }
 
@@ -73,6 +79,9 @@ type ManifestFile struct {
 	URL           string
 	RequiresToken bool
 	ExpectedCount int64 // -1 where the manifest says none
+	ExpectedBytes int64 // -1 where the manifest says none
+	SHA256        string
+	Protection    string
 }
 
 // ManifestTx records the files of a complete export: polling → loading, or → publishing where there is no file. It returns
@@ -93,14 +102,16 @@ func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation 
 		return nil, err
 	}
 	_, err = tx.CopyFrom(ctx, pgx.Identifier{"ingest", "export_file"},
-		[]string{"export_id", "ordinal", "kind", "resource_type", "url", "requires_token", "expected_count"},
+		[]string{
+			"export_id", "ordinal", "kind", "resource_type", "url", "requires_token", "expected_count", "expected_bytes",
+			"sha256", "protection",
+		},
 		pgx.CopyFromSlice(len(m.Files), func(i int) ([]any, error) {
 			f := m.Files[i]
-			var count *int64
-			if f.ExpectedCount >= 0 {
-				count = &f.ExpectedCount
-			}
-			return []any{id, i, string(f.Kind), cleanText(f.ResourceType), cleanText(f.URL), f.RequiresToken, count}, nil
+			return []any{
+				id, i, string(f.Kind), cleanText(f.ResourceType), cleanText(f.URL), f.RequiresToken, known(f.ExpectedCount),
+				known(f.ExpectedBytes), f.SHA256, clip(f.Protection, 100),
+			}, nil
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("record the files of the manifest: %w", err)
@@ -117,6 +128,14 @@ func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation 
 		first = append(first, ordinal)
 	}
 	return first, nil
+}
+
+// known is a number that the manifest names, null where it does not.
+func known(n int64) *int64 {
+	if n < 0 {
+		return nil
+	}
+	return &n
 }
 
 // nextFile marks the next file of an export as queued.
@@ -205,6 +224,9 @@ func (s *Store) RenewURLsTx(ctx context.Context, tx pgx.Tx, exportID int64, m Ma
 		if f.Kind != renewed.Kind || f.ResourceType != cleanText(renewed.ResourceType) || f.ExpectedCount != renewed.ExpectedCount {
 			return false, nil
 		}
+		if f.SHA256 != renewed.SHA256 {
+			return false, nil
+		}
 		_, err := tx.Exec(ctx, `UPDATE ingest.export_file SET url = $3, requires_token = $4
 			WHERE export_id = $1 AND ordinal = $2 AND state <> 'loaded'`, exportID, f.Ordinal, cleanText(renewed.URL), renewed.RequiresToken)
 		if err != nil {
@@ -224,8 +246,8 @@ type Next struct {
 
 // FileLoadedTx marks a file as loaded and says what follows: the next file, or the publish of the whole export, whose
 // state then turns from loading to publishing. loaded is the export as it was when the load began: where it has started
-// again since, the file is another one.
-func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordinal int) (Next, error) {
+// again since, the file is another one. unproven notes that nothing said that the file was whole but the end of its connection.
+func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordinal int, unproven bool) (Next, error) {
 	next, exportID := Next{File: -1}, loaded.ID
 	// The export's row is locked, so that of two last files exactly one sees the other as loaded.
 	e, err := lockRow(ctx, tx, exportID)
@@ -235,8 +257,8 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordi
 	if e.State != StateLoading || e.Restarts != loaded.Restarts {
 		return next, errStale
 	}
-	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL
-		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal)
+	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL, unproven = $3
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, unproven)
 	if err != nil {
 		return next, err
 	}

@@ -284,6 +284,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		file.Deletions += int64(len(c.deletions))
 		file.Quarantined += int64(len(c.quarantined))
 		file.Outcomes += c.outcomeLines
+		file.Subsetted += c.subsetted
 		file.PrefixDigest = append([]byte(nil), c.prefixDigest...)
 		file.Chunks++
 		if l.options.WireBytes != nil {
@@ -322,11 +323,11 @@ func (l *loader) moveCheckpoint(ctx context.Context, tx pgx.Tx, f File) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export_file
 		SET line_number = $4, lines = $5, bytes = $6, wire_bytes = $7, prefix_digest = $8, staged = $9, unchanged = $10,
-			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, job_due_at = now()
+			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, subsetted = $16, job_due_at = now()
 		WHERE export_id = $1 AND ordinal = $2 AND line_number = $3 AND chunks = $13 - 1 AND state = 'queued'
 			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state = 'loading' AND restarts = $15)`,
 		f.ExportID, f.Ordinal, l.file.LineNumber, f.LineNumber, f.Lines, f.Bytes, f.WireBytes, f.PrefixDigest, f.Staged,
-		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts)
+		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts, f.Subsetted)
 }
 
 // groupRows splits rows by type, in place where they are all of one, which is the rule.
@@ -510,7 +511,7 @@ func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File) error {
 		err := change(ctx, tx, `
 			UPDATE ingest.export_file
 			SET line_number = 0, lines = 0, bytes = 0, prefix_digest = NULL, staged = 0, unchanged = 0, deletions = 0,
-				quarantined = 0, outcomes = 0, chunks = 0
+				quarantined = 0, outcomes = 0, subsetted = 0, chunks = 0
 			WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, f.ExportID, f.Ordinal)
 		if err != nil {
 			return err

@@ -145,7 +145,7 @@ func loaded(t *testing.T, s *store.Store, e store.Export, ordinal int) store.Nex
 	var next store.Next
 	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
 		var err error
-		next, err = s.FileLoadedTx(t.Context(), tx, e, ordinal)
+		next, err = s.FileLoadedTx(t.Context(), tx, e, ordinal, false)
 		return err
 	})
 	if err != nil {

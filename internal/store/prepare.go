@@ -63,6 +63,10 @@ func (s *Store) prepareType(ctx context.Context, tx pgx.Tx, e Export, resourceTy
 		tx: tx, payer: e.Payer, stage: quote(stageSchema, stageName(e.ID, table)), seen: quote(stageSchema, seenName(e.ID, table)),
 		live: quote(s.schema, partition(table, e.Payer)), index: quote(shorten(stageName(e.ID, table) + "_id")),
 	}
+	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND subsetted > 0)`, e.ID).Scan(&p.subsetted)
+	if err != nil {
+		return fmt.Errorf("look for incomplete resources: %w", err)
+	}
 	if live {
 		err = p.compareWithLive(ctx)
 	} else {
@@ -91,6 +95,7 @@ type preparation struct {
 	tx                       pgx.Tx
 	payer                    string
 	stage, seen, live, index string // quoted names
+	subsetted                bool   // the export holds incomplete resources
 
 	staged     int64 // rows to publish, counted in the end
 	unchanged  int64 // resources that stand as they are
@@ -128,8 +133,9 @@ func (p *preparation) unique(ctx context.Context, sql string) error {
 	n, err := p.exec(ctx, "drop repeated resources", `
 		DELETE FROM `+p.stage+` WHERE ctid IN (
 			SELECT ctid FROM (
-				SELECT ctid, row_number() OVER (PARTITION BY id ORDER BY last_updated DESC NULLS LAST, file DESC, line DESC) AS rank
-				FROM `+p.stage+`
+				SELECT ctid, row_number() OVER (PARTITION BY id
+					ORDER BY `+p.completeFirst()+`last_updated DESC NULLS LAST, file DESC, line DESC) AS rank
+				FROM `+p.stage+` AS staged
 			) AS ranked WHERE rank > 1)`)
 	if err != nil {
 		return err
@@ -187,6 +193,10 @@ func (p *preparation) compareWithLive(ctx context.Context) error {
 		}
 	}
 
+	if err := p.dropIncomplete(ctx); err != nil {
+		return err
+	}
+
 	// An older version never replaces a newer one: exports may be late, or repeat what an earlier one brought.
 	n, err := p.exec(ctx, "drop older versions than the published", `
 		WITH gone AS (
@@ -235,6 +245,34 @@ func (p *preparation) compareWithLive(ctx context.Context) error {
 	p.superseded += lines - resources
 	_, err = p.exec(ctx, "keep what left staging from being taken for a ghost",
 		`INSERT INTO `+p.seen+` (id, file, line) SELECT id, -1, 0 FROM kept`)
+	return err
+}
+
+// isSubsetted is the SQL for whether a resource is tagged as incomplete.
+func isSubsetted(table string) string {
+	return `coalesce(` + table + `.resource -> 'meta' -> 'tag' @> '[{"code": "SUBSETTED"}]', false)`
+}
+
+// completeFirst orders complete versions of a resource before incomplete ones, where there are any.
+func (p *preparation) completeFirst() string {
+	if !p.subsetted {
+		return ""
+	}
+	return isSubsetted("staged") + ", "
+}
+
+// dropIncomplete takes incomplete resources out of staging whose complete versions are published (protocol.md ND-8).
+func (p *preparation) dropIncomplete(ctx context.Context) error {
+	if !p.subsetted {
+		return nil
+	}
+	n, err := p.exec(ctx, "drop incomplete resources that stand complete", `
+		WITH gone AS (
+			DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
+			WHERE live.payer = $1 AND live.id = stage.id AND `+isSubsetted("stage")+` AND NOT `+isSubsetted("live")+`
+			RETURNING stage.id)
+		INSERT INTO kept SELECT id FROM gone`, p.payer)
+	p.superseded += n
 	return err
 }
 

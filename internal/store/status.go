@@ -71,6 +71,7 @@ type Progress struct {
 	Lines, Bytes, WireBytes        int64
 	Expected                       int64 // lines that the manifest promises; 0 where it does not say for every file
 	Staged, Unchanged, Quarantined int64
+	Unproven                       int // files whose end only the closed connection marked
 }
 
 // Progress returns how far an export is.
@@ -80,11 +81,11 @@ func (s *Store) Progress(ctx context.Context, id int64) (Progress, error) {
 		SELECT e.state, e.progress, coalesce(e.progress_percent, -1), count(f.*), count(f.*) FILTER (WHERE f.state = 'loaded'),
 			coalesce(sum(f.lines), 0), coalesce(sum(f.bytes), 0), coalesce(sum(f.wire_bytes), 0),
 			CASE WHEN count(f.*) = count(f.expected_count) THEN coalesce(sum(f.expected_count), 0) ELSE 0 END,
-			coalesce(sum(f.staged), 0), coalesce(sum(f.unchanged), 0), coalesce(sum(f.quarantined), 0)
+			coalesce(sum(f.staged), 0), coalesce(sum(f.unchanged), 0), coalesce(sum(f.quarantined), 0), count(f.*) FILTER (WHERE f.unproven)
 		FROM ingest.export AS e LEFT JOIN ingest.export_file AS f ON f.export_id = e.id
 		WHERE e.id = $1 GROUP BY e.id`, id).
 		Scan(&p.State, &p.PayerProgress, &p.PayerPercent, &p.Files, &p.FilesLoaded, &p.Lines, &p.Bytes, &p.WireBytes,
-			&p.Expected, &p.Staged, &p.Unchanged, &p.Quarantined)
+			&p.Expected, &p.Staged, &p.Unchanged, &p.Quarantined, &p.Unproven)
 	if err != nil {
 		return p, fmt.Errorf("read the progress of export %d: %w", id, err)
 	}
