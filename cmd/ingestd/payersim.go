@@ -20,6 +20,7 @@ import (
 type payersimFlags struct {
 	listen  string
 	clients []string
+	secrets []string
 	faults  string
 	verbose bool
 }
@@ -48,6 +49,8 @@ refuses whatever the strictest servers refuse. FHIR base at /fhir; what it holds
 	f.Uint64Var(&options.Seed, "seed", 1, "seed of the generated data")
 	f.Float64Var(&options.Changes, "changes", 0, "share of generated resources that differ on each further export")
 	f.StringArrayVar(&flags.clients, "client", nil, "register a client: ID=JWKS file or URL (repeatable)")
+	f.StringArrayVar(&flags.secrets, "client-secret", nil, "register a client with a secret for HTTP Basic: ID=FILE (repeatable)")
+	f.StringVar(&options.Profile, "profile", "", "imitate a real server: "+profileNames())
 	f.StringArrayVar(&options.Groups, "group", nil, `group id to accept (repeatable; default "42")`)
 	f.DurationVar(&options.TokenLifetime, "token-lifetime", 5*time.Minute, "how long an access token is accepted")
 	f.IntVar(&options.LinesPerFile, "lines-per-file", 10_000, "lines of an output file")
@@ -59,6 +62,13 @@ refuses whatever the strictest servers refuse. FHIR base at /fhir; what it holds
 func runPayersim(cmd *cobra.Command, flags payersimFlags, options payersim.Options) error {
 	for _, text := range flags.clients {
 		client, err := parseClient(text)
+		if err != nil {
+			return usageError{err}
+		}
+		options.Clients = append(options.Clients, client)
+	}
+	for _, text := range flags.secrets {
+		client, err := parseSecretClient(text)
 		if err != nil {
 			return usageError{err}
 		}
@@ -117,6 +127,28 @@ func servePayersim(cmd *cobra.Command, address, baseURL string, handler http.Han
 		return fmt.Errorf("payersim: %w", err)
 	}
 	return nil
+}
+
+// profileNames lists the servers that can be imitated.
+func profileNames() string {
+	var names []string
+	for _, p := range payersim.Profiles() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// parseSecretClient reads ID=FILE, where the file holds the client's secret.
+func parseSecretClient(text string) (payersim.Client, error) {
+	at := strings.LastIndex(text, "=")
+	if at <= 0 || at == len(text)-1 {
+		return payersim.Client{}, fmt.Errorf("--client-secret %q is not ID=FILE", text)
+	}
+	secret, err := os.ReadFile(text[at+1:])
+	if err != nil {
+		return payersim.Client{}, fmt.Errorf("--client-secret %s: %w", text[:at], err)
+	}
+	return payersim.Client{ID: text[:at], Secret: strings.TrimSpace(string(secret))}, nil
 }
 
 // parseClient reads ID=JWKS_FILE_OR_URL. An id may hold "=" itself, as URLs do: the last "=" divides, or the one before

@@ -50,6 +50,9 @@ type Options struct {
 	// ClockOffset is added to the payer's clock: a positive offset makes it run ahead of the client's.
 	ClockOffset time.Duration
 
+	// Profile is the name of a real server to imitate, as [Profiles] lists them; empty: none.
+	Profile string
+
 	// Faults are the ways in which this payer misbehaves or dawdles.
 	Faults Faults
 
@@ -101,6 +104,13 @@ var allAlgorithms = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512
 
 // withDefaults fills in what was left out and refuses what contradicts itself.
 func (o Options) withDefaults() (Options, error) {
+	imitated, err := profile(o.Profile)
+	if err != nil {
+		return o, err
+	}
+	if imitated.options != nil {
+		imitated.options(&o)
+	}
 	if (o.DataDir == "") == (o.Patients == 0) {
 		return o, errors.New("payersim: exactly one of a data folder and a number of patients is needed")
 	}

@@ -26,7 +26,7 @@ type Server struct {
 	opts   Options
 	log    *slog.Logger
 	source source
-	mux    *http.ServeMux
+	mux    http.Handler
 	faults atomic.Pointer[faultPlan]
 	cache  gzipCache
 	count  counters
@@ -36,9 +36,10 @@ type Server struct {
 	tokens  map[[32]byte]*token
 	used    map[jti]struct{} // every jti ever seen
 	jobs    map[string]*job
-	last    time.Time // the newest transactionTime
-	shown   int       // round of the last export
-	started bool      // an export has been kicked off
+	signed  map[string]string // the Authorization behind a presigned address
+	last    time.Time         // the newest transactionTime
+	shown   int               // round of the last export
+	started bool              // an export has been kicked off
 }
 
 // counters are what Stats reports.
@@ -132,7 +133,8 @@ func (s *Server) routes() {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{status: http.StatusNotFound, code: "not-found", text: "there is nothing at this address"})
 	})
-	s.mux = mux
+	imitated, _ := profile(s.opts.Profile) // was checked
+	s.mux = imitated.wrap(s, mux)
 }
 
 // ServeHTTP answers one request to the payer.
