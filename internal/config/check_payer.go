@@ -33,9 +33,6 @@ func (c checker) payer(p *Payer) {
 		c.at("limits.poll_min", "%s is more than limits.poll_max, %s: expected no more",
 			durationText(p.Limits.PollMin), durationText(p.Limits.PollMax))
 	}
-	if p.Profile != "" {
-		c.at("profile", "%s is not known: this version has no profiles, expected none", excerpt(p.Profile))
-	}
 	for i, h := range p.DownloadHosts {
 		if strings.ContainsAny(h.Host, "/@?#* ") {
 			c.at(fmt.Sprintf("download_hosts[%d].host", i), "%s: expected host or host:port", excerpt(h.Host))

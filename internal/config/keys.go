@@ -187,7 +187,11 @@ var keys = map[string]key{
 	},
 	"payers[].timezone": {text: "The timezone of both schedules, by its IANA name, for example `America/New_York`."},
 	"payers[].jitter":   {text: "Puts the payer's runs off by a fixed part of this, so that payers with the same schedule do not start at once.", low: "0s"},
-	"payers[].profile":  {text: "Defaults that fit a payer's server. This version has none, and refuses any name.", standard: "none"},
+	"payers[].profile": {
+		text: "Settings that fit a payer's server ([profiles](profiles.md)). They lie beneath what the payer says itself, " +
+			"and over the file's `defaults`; a profile that the `defaults` name lies beneath those too.",
+		standard: "none", enum: ProfileNames(),
+	},
 
 	"payers[].limits":           {text: "What ingestd asks of the payer, and takes from it."},
 	"payers[].limits.downloads": {text: "Files at once, over all instances.", low: "1", high: "100"},

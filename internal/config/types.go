@@ -97,9 +97,10 @@ type Payer struct {
 	Auth    Auth   `yaml:"auth"`
 	Export  Export `yaml:"export"`
 	// Schedule is a cron expression of five fields, a descriptor such as @daily, or @every DURATION; empty never runs by itself.
-	Schedule      string         `yaml:"schedule"`
-	Timezone      string         `yaml:"timezone"`
-	Jitter        time.Duration  `yaml:"jitter"`
+	Schedule string        `yaml:"schedule"`
+	Timezone string        `yaml:"timezone"`
+	Jitter   time.Duration `yaml:"jitter"`
+	// Profile names settings that fit the payer's server; see Profiles.
 	Profile       string         `yaml:"profile"`
 	Limits        Limits         `yaml:"limits"`
 	DownloadHosts []DownloadHost `yaml:"download_hosts"`
@@ -108,6 +109,8 @@ type Payer struct {
 
 	// Source is where the payer stands, file:line, for messages.
 	Source string `yaml:"-"`
+	// FromProfile are the keys whose values come from the profile, because nothing in the file overrides them.
+	FromProfile []string `yaml:"-"`
 }
 
 // Auth is the registration of ingestd at a payer's authorization server (SMART Backend Services).
