@@ -45,6 +45,12 @@ func (c checker) export(x *Export) {
 	if x.FullSince != "" && !isInstant(x.FullSince) {
 		c.at("export.full_since", "%s: expected an instant such as 2020-01-01T00:00:00Z", excerpt(x.FullSince))
 	}
+	switch {
+	case x.SinceOptional && x.Handling == "none":
+		c.at("export.since_optional", "needs handling lenient, and the handling is none: expected handling: lenient beside it")
+	case x.SinceOptional && x.FullSince != "":
+		c.at("export.since_optional", "cannot stand beside full_since: where no _since does not mean everything, it cannot be given up")
+	}
 	c.headers(x.Headers)
 }
 

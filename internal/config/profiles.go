@@ -92,6 +92,8 @@ var profiles = []Profile{
 			},
 			{Key: "export.level", Value: "group", Reason: "It exports groups only: a provider's roster."},
 			methodGet("It takes no other kick-off."),
+			{Key: "export.handling", Value: "none", Reason: "It refuses every preference but `respond-async`."},
+			{Key: "export.separate_status", Value: "false", Reason: "It refuses every preference but `respond-async`."},
 			{Key: "limits.poll_min", Value: "30s", Reason: "It names no time to the next poll."},
 		},
 		Notes: []string{

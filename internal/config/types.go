@@ -155,11 +155,17 @@ type Export struct {
 	FullSince    string        `yaml:"full_since"`
 	FullSchedule string        `yaml:"full_schedule"`
 	// Newcomers is backfill, full or ignore: what becomes of patients who join a group between two exports.
-	Newcomers        string            `yaml:"newcomers"`
-	OrganizeOutputBy string            `yaml:"organize_output_by"`
-	PartialManifests bool              `yaml:"partial_manifests"`
-	Timeout          time.Duration     `yaml:"timeout"`
-	Headers          map[string]string `yaml:"headers"`
+	Newcomers        string `yaml:"newcomers"`
+	OrganizeOutputBy string `yaml:"organize_output_by"`
+	PartialManifests bool   `yaml:"partial_manifests"`
+	// Handling is none or lenient.
+	Handling string `yaml:"handling"`
+	// SinceOptional lets an export whose _since is refused go on in full; with Handling lenient only.
+	SinceOptional bool `yaml:"since_optional"`
+	// SeparateStatus asks the payer to tell the state of an export apart from that of the request for it.
+	SeparateStatus bool              `yaml:"separate_status"`
+	Timeout        time.Duration     `yaml:"timeout"`
+	Headers        map[string]string `yaml:"headers"`
 }
 
 // Limits bounds what ingestd asks of one payer, and what it takes from it.
