@@ -201,9 +201,11 @@ CREATE TABLE ingest.payer (
     payer               text PRIMARY KEY,
     paused_at           timestamptz,
     paused_by           text NOT NULL DEFAULT '',
-    backfill_refused_at timestamptz
+    backfill_refused_at timestamptz,
+    fhir_url            text NOT NULL DEFAULT ''
 );
 COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer, and what was learned of it.';
+COMMENT ON COLUMN ingest.payer.fhir_url IS 'Where the payer was at the last start: another API version under the same name is warned of.';
 COMMENT ON COLUMN ingest.payer.backfill_refused_at IS 'When the payer refused an export of single patients: newcomers make the next export a full one.';
 
 CREATE TABLE ingest.newcomer (

@@ -23,6 +23,8 @@ type lenientPayer struct {
 	// refuses is the parameter for which a kick-off is refused, outcome the text of the issue in the outcome file.
 	refuses, outcome string
 	queries          []string
+	count            string            // a member of the manifest's item for the Patients
+	reads            int               // of the file of Patients
 	headers          map[string]string // of the acceptance and of each status answer
 	status           func(w http.ResponseWriter) bool
 }
@@ -57,11 +59,12 @@ func newLenientPayer(t *testing.T, change func(*config.Payer)) *lenientPayer {
 			return
 		}
 		fmt.Fprintf(w, `{"transactionTime":"2026-01-0%dT00:00:00Z","requiresAccessToken":false,
-			"output":[{"type":"Patient","url":"%s/patients"}],"error":[{"type":"OperationOutcome","url":"%s/outcomes"}]}`,
-			len(p.queries), p.url, p.url)
+			"output":[{"type":"Patient","url":"%s/patients"%s}],"error":[{"type":"OperationOutcome","url":"%s/outcomes"}]}`,
+			len(p.queries), p.url, p.count, p.url)
 	})
 	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
 	mux.HandleFunc("GET /patients", func(w http.ResponseWriter, _ *http.Request) {
+		p.set(func() { p.reads++ })
 		fmt.Fprint(w, strings.Join(patients(3), ""))
 	})
 	mux.HandleFunc("GET /outcomes", func(w http.ResponseWriter, _ *http.Request) {
