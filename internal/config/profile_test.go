@@ -39,7 +39,8 @@ func TestProfiles_lie_beneath_what_the_payer_says_and_over_the_defaults(t *testi
 		{"the payer's over the profile's", p.Limits.Downloads, 5},
 		{"several settings that belong together", p.Export.Level + "/" + p.Export.GroupID, "group/all"},
 		{"and which of them are the profile's", p.FromProfile, []string{
-			"auth.method", "export.level", "export.group_id", "export.method", "limits.requests_per_second", "limits.poll_min",
+			"auth.method", "export.level", "export.group_id", "export.method", "export.newcomers", "limits.requests_per_second",
+			"limits.poll_min",
 		}},
 	} {
 		if !reflect.DeepEqual(check.got, check.want) {

@@ -69,6 +69,10 @@ var profiles = []Profile{
 			},
 			methodGet("It takes no other kick-off."),
 			{
+				Key: "export.newcomers", Value: "ignore", needs: &need{"export.group_id", "all"},
+				Reason: "The history of those who are new comes with the export; single patients cannot be asked for.",
+			},
+			{
 				Key: "limits.downloads", Value: "8",
 				Reason: "A claims file holds 50 patients: files are many, and small.",
 			},
@@ -92,6 +96,7 @@ var profiles = []Profile{
 			},
 			{Key: "export.level", Value: "group", Reason: "It exports groups only: a provider's roster."},
 			methodGet("It takes no other kick-off."),
+			newcomersFull(),
 			{Key: "export.handling", Value: "none", Reason: "It refuses every preference but `respond-async`."},
 			{Key: "export.separate_status", Value: "false", Reason: "It refuses every preference but `respond-async`."},
 			{Key: "limits.poll_min", Value: "30s", Reason: "It names no time to the next poll."},
@@ -141,6 +146,7 @@ var profiles = []Profile{
 			methodJWT("System accounts sign; it takes no secrets for them."),
 			{Key: "export.level", Value: "group", Reason: "It exports groups only."},
 			methodGet("It takes no other kick-off."),
+			newcomersFull(),
 			{Key: "export.timeout", Value: "72h", Reason: "Exports take hours to days."},
 			{Key: "limits.downloads", Value: "8", Reason: "Small files come by the ten thousand, one for each patient."},
 			{Key: "limits.poll_min", Value: "1m", Reason: "It names 10 minutes to the next poll."},
@@ -168,6 +174,13 @@ var profiles = []Profile{
 
 func methodGet(reason string) Setting {
 	return Setting{Key: "export.method", Value: "get", Reason: reason}
+}
+
+func newcomersFull() Setting {
+	return Setting{
+		Key: "export.newcomers", Value: "full",
+		Reason: "Single patients cannot be asked for: whoever joins the group makes the next export a full one.",
+	}
 }
 
 func methodBasic(reason string) Setting {

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,5 +141,27 @@ func TestDEL3_what_nobody_told_to_be_deleted_stays_until_a_full_run_misses_it(t 
 	e := run(t, s, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "2")))
 	if _, ok := rows(t, s, "fhir.patient")["gone"]; ok || e.Ghosts != 1 {
 		t.Errorf("the full export found %d ghosts, want the one", e.Ghosts)
+	}
+}
+
+func TestKICK10_the_words_of_an_issue_are_kept_wherever_they_stand(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var lines []string
+	for _, issue := range []string{
+		`"details":{"text":"_since was ignored"},"diagnostics":"request 42"`, `"details":{"text":"_type was ignored"}`,
+		`"diagnostics":"_until was ignored"`, `"details":{"text":"_elements"},"diagnostics":"_elements was ignored"`, `"diagnostics":"xsince"`,
+	} {
+		lines = append(lines, `{"resourceType":"OperationOutcome","issue":[{"severity":"warning",`+issue+`}]}`)
+	}
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")), testFile{store.FileError, "OperationOutcome", lines, -1})
+	for name, want := range map[string][]string{
+		"_since": {"_since was ignored: request 42"}, "_TYPE": {"_type was ignored"}, "_until": {"_until was ignored"},
+		"_elements": {"_elements was ignored"}, "%": nil,
+	} {
+		got, err := s.OutcomesNaming(t.Context(), e.ID, []string{name})
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
+		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
 )
 
 // Declaration is what an export turned out to be, where that is not what was asked for.
@@ -27,6 +29,17 @@ func (s *Store) DeclareTx(ctx context.Context, tx pgx.Tx, id int64, generation i
 // SeparateStatusTx records whether the payer tells the state of an export apart from that of the request for it (POLL-8).
 func (s *Store) SeparateStatusTx(ctx context.Context, tx pgx.Tx, id int64, generation int, applies bool) error {
 	return change(ctx, tx, `UPDATE ingest.export SET separate_status = $3 WHERE id = $1 AND generation = $2`, id, generation, applies)
+}
+
+// wordsOf is what an issue says: servers put it into details.text, into diagnostics, or into both by halves.
+func wordsOf(issue fhir.Issue) string {
+	switch {
+	case issue.Diagnostics == "", strings.Contains(issue.Text, issue.Diagnostics):
+		return issue.Text
+	case issue.Text == "", strings.Contains(issue.Diagnostics, issue.Text):
+		return issue.Diagnostics
+	}
+	return issue.Text + ": " + issue.Diagnostics
 }
 
 // maxOutcomesNaming bounds what OutcomesNaming returns.
