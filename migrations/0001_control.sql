@@ -23,6 +23,7 @@ CREATE TABLE ingest.export (
     kick_off_in_doubt boolean    NOT NULL DEFAULT false,
     adopted          boolean     NOT NULL DEFAULT false,
     status_url       text        NOT NULL DEFAULT '',
+    separate_status  boolean     NOT NULL DEFAULT false,
     kick_off_date    timestamptz,
     progress         text        NOT NULL DEFAULT '',
     progress_percent real,
@@ -72,6 +73,7 @@ COMMENT ON COLUMN ingest.export.since IS 'The _since that was sent; empty for no
 COMMENT ON COLUMN ingest.export.patients IS 'The patients that a back-fill asks for: those who joined the group since the last export.';
 COMMENT ON COLUMN ingest.export.kick_off_in_doubt IS 'A kick-off was sent whose answer is not known: the payer may be at work.';
 COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export as one that blocks ours, after the answer to our kick-off had been lost.';
+COMMENT ON COLUMN ingest.export.separate_status IS 'The payer tells the state of the export apart from that of the request for it.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
 COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
 COMMENT ON COLUMN ingest.export.generation IS 'Of its jobs: when one is enqueued again, those of older generations are void.';
@@ -199,9 +201,11 @@ CREATE TABLE ingest.payer (
     payer               text PRIMARY KEY,
     paused_at           timestamptz,
     paused_by           text NOT NULL DEFAULT '',
-    backfill_refused_at timestamptz
+    backfill_refused_at timestamptz,
+    fhir_url            text NOT NULL DEFAULT ''
 );
 COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer, and what was learned of it.';
+COMMENT ON COLUMN ingest.payer.fhir_url IS 'Where the payer was at the last start: another API version under the same name is warned of.';
 COMMENT ON COLUMN ingest.payer.backfill_refused_at IS 'When the payer refused an export of single patients: newcomers make the next export a full one.';
 
 CREATE TABLE ingest.newcomer (

@@ -28,7 +28,7 @@ resolves no secrets: that is what 'ingestd doctor' does. Everything that is wron
 file, line, key and what was expected; the exit code is then 2.
 
 With --print, the effective configuration is written as YAML instead: with the included files merged, the defaults laid
-under each payer, and without secrets.`,
+under each payer, what comes from a profile marked, and without secrets.`,
 		Example: `  ingestd check --config /etc/ingestd/ingestd.yaml
   ingestd check --config /etc/ingestd/ingestd.yaml --print`,
 		Args: cobra.NoArgs,
@@ -118,6 +118,9 @@ func printKeySummary(w io.Writer, c *config.Config) {
 func printPayerSummary(out io.Writer, p config.Payer, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\npayer %s\t%s\n", p.Name, p.FHIRURL)
+	if len(p.FromProfile) > 0 {
+		fmt.Fprintf(w, "  profile\t%s, sets %s\n", p.Profile, strings.Join(p.FromProfile, " "))
+	}
 	fmt.Fprintf(w, "  auth\t%s\n", authSummary(p.Auth))
 	fmt.Fprintf(w, "  export\t%s\n", exportSummary(p.Export))
 	full := p

@@ -27,8 +27,9 @@ func newDoctorCommand() *cobra.Command {
 		Short: "Look live at what each payer needs: DNS, TLS, clocks, keys, a token, its capabilities",
 		Long: `Looks at a payer as an export would meet it, or at all enabled payers: does its name resolve, is its certificate valid and
 for how long, do the clocks agree, where is its token endpoint, does jwks.url serve the key that signs to everybody, is a
-token issued, and for which scopes, and what does the server say that it exports. No export is started, and no database
-is needed. Each line is ok, warn or fail, with what to do about it; the exit code is 1 if any fails.`,
+token issued, and for which scopes, what does the server say that it exports, in which version of the guide and with which
+parameters, and does it take the token: that is tried by reading a resource that does not exist, which costs the payer one
+look-up. No export is started, and no database is needed. Each line is ok, warn or fail, with what to do about it; the exit code is 1 if any fails.`,
 		Example: `  ingestd doctor --config /etc/ingestd/ingestd.yaml
   ingestd doctor bluecross --output json`,
 		Args: func(cmd *cobra.Command, args []string) error {

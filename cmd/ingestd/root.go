@@ -74,6 +74,7 @@ func newRootCommand() *cobra.Command {
 		newKeysCommand(),
 		newMigrateCommand(),
 		newPauseCommand(),
+		newPayersCommand(),
 		newPayersimCommand(),
 		newPsqlCommand(),
 		newQuarantineCommand(),

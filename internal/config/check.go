@@ -91,7 +91,14 @@ func (p *parser) check() {
 		} else {
 			names[payer.Name] = payer.Source
 		}
+		before := len(p.problems)
 		pc.payer(payer)
+		for j := range p.problems[before:] {
+			problem := &p.problems[before+j]
+			if slices.Contains(payer.FromProfile, strings.TrimPrefix(problem.Path, pc.path+".")) {
+				problem.Text += fmt.Sprintf(" (the value is that of profile %s)", payer.Profile)
+			}
+		}
 	}
 }
 

@@ -28,11 +28,13 @@ func (c checker) export(x *Export) {
 	for i, filter := range x.TypeFilters {
 		c.filter(fmt.Sprintf("export.type_filters[%d]", i), filter, x.Types)
 	}
-	for key, list := range map[string][]string{"export.elements": x.Elements, "export.include_associated_data": x.IncludeAssociatedData} {
-		for i, entry := range list {
-			if strings.ContainsAny(entry, ", \t\n&?=") {
-				c.at(fmt.Sprintf("%s[%d]", key, i), "%s: expected one name an entry", excerpt(entry))
-			}
+	for i, entry := range x.Elements {
+		c.element(fmt.Sprintf("export.elements[%d]", i), entry, x.Types)
+	}
+	for i, entry := range x.IncludeAssociatedData {
+		if entry != "" && !associatedData.MatchString(entry) {
+			c.at(fmt.Sprintf("export.include_associated_data[%d]", i),
+				"%s: expected LatestProvenanceResources, RelevantProvenanceResources, or a name of the payer's own, which begins with _", excerpt(entry))
 		}
 	}
 	if x.OrganizeOutputBy != "" && !fhir.KnownType(x.OrganizeOutputBy) {
@@ -44,6 +46,12 @@ func (c checker) export(x *Export) {
 	}
 	if x.FullSince != "" && !isInstant(x.FullSince) {
 		c.at("export.full_since", "%s: expected an instant such as 2020-01-01T00:00:00Z", excerpt(x.FullSince))
+	}
+	switch {
+	case x.SinceOptional && x.Handling == "none":
+		c.at("export.since_optional", "needs handling lenient, and the handling is none: expected handling: lenient beside it")
+	case x.SinceOptional && x.FullSince != "":
+		c.at("export.since_optional", "cannot stand beside full_since: where no _since does not mean everything, it cannot be given up")
 	}
 	c.headers(x.Headers)
 }
@@ -105,6 +113,29 @@ func (c checker) filter(key, filter string, types []string) {
 		case slices.Contains(refusedParameters, bare):
 			c.at(key, "%s does not choose resources and cannot stand in a _typeFilter: expected search parameters of %s", bare, resourceType)
 		}
+	}
+}
+
+var (
+	elementName = regexp.MustCompile(`^[a-z][A-Za-z0-9]*$`)
+	// associatedData are the values of includeAssociatedData (Bulk Data 3.0, Query Parameters).
+	associatedData = regexp.MustCompile(`^(LatestProvenanceResources|RelevantProvenanceResources|_[A-Za-z0-9_-]+)$`)
+)
+
+// element checks an entry of _elements: the name of an outermost element, with or without its type (Bulk Data 3.0, _elements).
+func (c checker) element(key, entry string, types []string) {
+	resourceType, name, typed := strings.Cut(entry, ".")
+	if !typed {
+		resourceType, name = "", entry
+	}
+	switch {
+	case entry == "": // bounds reports it
+	case !elementName.MatchString(name):
+		c.at(key, "%s: expected one outermost element an entry, as name or Type.name, such as Patient.identifier", excerpt(entry))
+	case typed && !fhir.KnownType(resourceType):
+		c.at(key, "%s is not a resource type of FHIR R4, R4B or R5%s", excerpt(resourceType), didYouMean(resourceType))
+	case typed && len(types) > 0 && !slices.Contains(types, resourceType) && c.readable("export.types"):
+		c.at(key, "%s is not among export.types: expected it there, or no element of it", resourceType)
 	}
 }
 

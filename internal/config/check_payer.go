@@ -33,9 +33,6 @@ func (c checker) payer(p *Payer) {
 		c.at("limits.poll_min", "%s is more than limits.poll_max, %s: expected no more",
 			durationText(p.Limits.PollMin), durationText(p.Limits.PollMax))
 	}
-	if p.Profile != "" {
-		c.at("profile", "%s is not known: this version has no profiles, expected none", excerpt(p.Profile))
-	}
 	for i, h := range p.DownloadHosts {
 		if strings.ContainsAny(h.Host, "/@?#* ") {
 			c.at(fmt.Sprintf("download_hosts[%d].host", i), "%s: expected host or host:port", excerpt(h.Host))
@@ -92,6 +89,9 @@ func (c checker) signingKey(a *Auth) {
 			active = append(active, k.ID)
 		}
 	}
+	if c.parser.isKeyID(a.Kid) && a.Kid != a.Key && (a.Key != "" || len(active) != 1 || active[0] != a.Kid) {
+		c.at("auth.kid", "%s is the id of another key: expected a kid that names this one only", excerpt(a.Kid))
+	}
 	switch {
 	case len(active) == 0:
 		c.at("auth.key", "method private_key_jwt needs a key, and none is active: expected one in keys (make it with 'ingestd keys generate')")
@@ -102,6 +102,11 @@ func (c checker) signingKey(a *Auth) {
 	case !slices.Contains(active, a.Key):
 		c.at("auth.key", "%s is not the id of a key: expected one of %s", excerpt(a.Key), strings.Join(active, ", "))
 	}
+}
+
+// isKeyID reports whether a kid is the id of a configured key.
+func (p *parser) isKeyID(kid string) bool {
+	return slices.ContainsFunc(p.config.Keys, func(k Key) bool { return k.ID == kid && kid != "" })
 }
 
 // keysUnreadable reports whether it cannot be told which keys there are.

@@ -23,9 +23,12 @@ func builtInPayer() Payer {
 		Enabled:  true,
 		Auth:     Auth{Method: "private_key_jwt"},
 		Timezone: "UTC",
-		Export:   Export{Level: "system", Method: "get", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill", Timeout: 24 * time.Hour},
-		Limits:   Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
-		TLS:      TLS{MinVersion: "1.2"},
-		Load:     Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
+		Export: Export{
+			Level: "system", Method: "get", Handling: "none", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill",
+			Timeout: 24 * time.Hour,
+		},
+		Limits: Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
+		TLS:    TLS{MinVersion: "1.2"},
+		Load:   Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
 	}
 }

@@ -51,9 +51,13 @@ func TestReference_documents_every_key(t *testing.T) {
 
 func TestDocumentation_shows_configurations_that_are_valid(t *testing.T) {
 	t.Parallel()
-	data, err := os.ReadFile("../../docs/configuration.md")
-	if err != nil {
-		t.Fatal(err)
+	var data []byte
+	for _, name := range []string{"../../docs/configuration.md", "../../docs/profiles.md"} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data = append(data, text...)
 	}
 	shown := 0
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(data), -1) {
@@ -64,13 +68,13 @@ func TestDocumentation_shows_configurations_that_are_valid(t *testing.T) {
 		if !strings.Contains(text, "database:") {
 			text = head + text
 		}
-		if _, err := config.Parse("configuration.md", []byte(text)); err != nil {
+		if _, err := config.Parse("docs", []byte(text)); err != nil {
 			t.Errorf("%v\n%s", err, text)
 		}
 		shown++
 	}
-	if shown < 2 {
-		t.Errorf("found %d configurations, want two or more", shown)
+	if shown < 3 {
+		t.Errorf("found %d configurations, want three or more", shown)
 	}
 }
 

@@ -176,7 +176,20 @@ var keys = map[string]key{
 	},
 	"payers[].export.organize_output_by": {text: "The resource type that output files are organised by (`organizeOutputBy`).", standard: "none"},
 	"payers[].export.partial_manifests":  {text: "Load pages of the manifest while the payer still works (`allowPartialManifests`)."},
-	"payers[].export.timeout":            {text: "From kick-off to the complete manifest. Some payers need weeks: `504h`.", low: "1ms"},
+	"payers[].export.handling": {
+		text: "`lenient` asks the payer to pass over parameters that it does not know (`Prefer: handling=lenient`), and lets an export go on " +
+			"without `elements`, `include_associated_data` and `organize_output_by` where the payer refuses them by name. Types, filters " +
+			"and patients are never given up. Some payers refuse the preference itself (DPC).",
+		enum: []string{"none", "lenient"},
+	},
+	"payers[].export.since_optional": {
+		text: "With `handling: lenient`, go on without `_since` where the payer refuses it: the export is then a full one.",
+	},
+	"payers[].export.separate_status": {
+		text: "Ask the payer to tell the state of an export apart from that of the request for it (`Prefer: separate-export-status`). It is " +
+			"heeded where the payer says that it applies.",
+	},
+	"payers[].export.timeout": {text: "From kick-off to the complete manifest. Some payers need weeks: `504h`.", low: "1ms"},
 	"payers[].export.headers": {text: "Further request headers, sent to the origin of `fhir_url` only. Not for secrets, and not for headers that " +
 		"ingestd sets itself."},
 
@@ -187,7 +200,11 @@ var keys = map[string]key{
 	},
 	"payers[].timezone": {text: "The timezone of both schedules, by its IANA name, for example `America/New_York`."},
 	"payers[].jitter":   {text: "Puts the payer's runs off by a fixed part of this, so that payers with the same schedule do not start at once.", low: "0s"},
-	"payers[].profile":  {text: "Defaults that fit a payer's server. This version has none, and refuses any name.", standard: "none"},
+	"payers[].profile": {
+		text: "Settings that fit a payer's server ([profiles](profiles.md)). They lie beneath what the payer says itself, " +
+			"and over the file's `defaults`; a profile that the `defaults` name lies beneath those too.",
+		standard: "none", enum: ProfileNames(),
+	},
 
 	"payers[].limits":           {text: "What ingestd asks of the payer, and takes from it."},
 	"payers[].limits.downloads": {text: "Files at once, over all instances.", low: "1", high: "100"},

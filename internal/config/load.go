@@ -83,6 +83,8 @@ type parser struct {
 	// defaults are the file's, laid under each payer; nil where there are none. They are relative to dir.
 	defaults *yaml.Node
 	dir      string
+	// defaultProfile is the profile that the defaults name.
+	defaultProfile string
 	// keys and payers say where each of the configuration's stands.
 	keys, payers []location
 	// read identifies the files that were read.
@@ -211,6 +213,7 @@ func (p *parser) readDefaults(d *decoder, defaults pair) {
 	p.defaults = defaults.value
 	var probe Payer
 	d.decode(defaults.value, reflect.ValueOf(&probe).Elem(), "defaults")
+	p.defaultProfile = probe.Profile
 	for _, own := range []string{"defaults.name", "defaults.fhir_url"} {
 		if line, ok := d.lines[own]; ok {
 			d.problemOn(line, own, "belongs to a payer: expected any other setting, a default is for all of them")
@@ -235,7 +238,7 @@ func (p *parser) readRest(d *decoder, top map[string]pair) {
 			})
 		case f.key == "payers":
 			readList(d, pair, func(node *yaml.Node, path string) {
-				payer := p.newPayer()
+				payer := p.newPayer(d, node, path)
 				d.decode(node, reflect.ValueOf(&payer).Elem(), path)
 				payer.Source = fmt.Sprintf("%s:%d", d.file, d.lines[path])
 				p.config.Payers = append(p.config.Payers, payer)
@@ -245,16 +248,6 @@ func (p *parser) readRest(d *decoder, top map[string]pair) {
 			d.decode(pair.value, target.Field(f.index), f.key)
 		}
 	}
-}
-
-// newPayer is a payer in which nothing is written but the defaults.
-func (p *parser) newPayer() Payer {
-	payer := builtInPayer()
-	if p.defaults != nil {
-		quiet := &decoder{source: newSource(p.main.file), dir: p.dir} // its problems have been reported
-		quiet.decode(p.defaults, reflect.ValueOf(&payer).Elem(), "defaults")
-	}
-	return payer
 }
 
 // readList reads the elements of a list whose elements do not begin as zero values.

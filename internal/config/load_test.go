@@ -46,8 +46,11 @@ func TestLoad_fills_in_the_built_in_defaults(t *testing.T) {
 		}},
 		Payers: []config.Payer{{
 			Name: "bluecross", FHIRURL: "https://fhir.bluecross.example/r4", Enabled: true, Timezone: "UTC",
-			Auth:   config.Auth{Method: "private_key_jwt", ClientID: "ingestd", Key: "k1"},
-			Export: config.Export{Level: "system", Method: "get", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill", Timeout: 24 * time.Hour},
+			Auth: config.Auth{Method: "private_key_jwt", ClientID: "ingestd", Key: "k1"},
+			Export: config.Export{
+				Level: "system", Method: "get", Handling: "none", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill",
+				Timeout: 24 * time.Hour,
+			},
 			Limits: config.Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
 			TLS:    config.TLS{MinVersion: "1.2"},
 			Load:   config.Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -141,7 +142,11 @@ func valueSchema(v reflect.Value, path string) object {
 		schema = append(schema, member{"description", k.text})
 	}
 	if k.enum != nil {
-		schema = append(schema, member{"enum", k.enum})
+		enum := k.enum
+		if k.standard != "" { // empty is none of them, and a value too
+			enum = append(slices.Clone(enum), "")
+		}
+		schema = append(schema, member{"enum", enum})
 	}
 	if t.Kind() == reflect.Int || t.Kind() == reflect.Float64 {
 		for _, bound := range []member{{"minimum", k.low}, {"maximum", k.high}} {

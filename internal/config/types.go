@@ -97,9 +97,10 @@ type Payer struct {
 	Auth    Auth   `yaml:"auth"`
 	Export  Export `yaml:"export"`
 	// Schedule is a cron expression of five fields, a descriptor such as @daily, or @every DURATION; empty never runs by itself.
-	Schedule      string         `yaml:"schedule"`
-	Timezone      string         `yaml:"timezone"`
-	Jitter        time.Duration  `yaml:"jitter"`
+	Schedule string        `yaml:"schedule"`
+	Timezone string        `yaml:"timezone"`
+	Jitter   time.Duration `yaml:"jitter"`
+	// Profile names settings that fit the payer's server; see Profiles.
 	Profile       string         `yaml:"profile"`
 	Limits        Limits         `yaml:"limits"`
 	DownloadHosts []DownloadHost `yaml:"download_hosts"`
@@ -108,6 +109,8 @@ type Payer struct {
 
 	// Source is where the payer stands, file:line, for messages.
 	Source string `yaml:"-"`
+	// FromProfile are the keys whose values come from the profile, because nothing in the file overrides them.
+	FromProfile []string `yaml:"-"`
 }
 
 // Auth is the registration of ingestd at a payer's authorization server (SMART Backend Services).
@@ -152,11 +155,17 @@ type Export struct {
 	FullSince    string        `yaml:"full_since"`
 	FullSchedule string        `yaml:"full_schedule"`
 	// Newcomers is backfill, full or ignore: what becomes of patients who join a group between two exports.
-	Newcomers        string            `yaml:"newcomers"`
-	OrganizeOutputBy string            `yaml:"organize_output_by"`
-	PartialManifests bool              `yaml:"partial_manifests"`
-	Timeout          time.Duration     `yaml:"timeout"`
-	Headers          map[string]string `yaml:"headers"`
+	Newcomers        string `yaml:"newcomers"`
+	OrganizeOutputBy string `yaml:"organize_output_by"`
+	PartialManifests bool   `yaml:"partial_manifests"`
+	// Handling is none or lenient.
+	Handling string `yaml:"handling"`
+	// SinceOptional lets an export whose _since is refused go on in full; with Handling lenient only.
+	SinceOptional bool `yaml:"since_optional"`
+	// SeparateStatus asks the payer to tell the state of an export apart from that of the request for it.
+	SeparateStatus bool              `yaml:"separate_status"`
+	Timeout        time.Duration     `yaml:"timeout"`
+	Headers        map[string]string `yaml:"headers"`
 }
 
 // Limits bounds what ingestd asks of one payer, and what it takes from it.

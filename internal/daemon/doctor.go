@@ -53,8 +53,8 @@ func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
 func (d *Doctor) Close() { d.links.manager.Close() }
 
 // Examine checks all that an export of the payer needs: the name of its host, TLS, discovery, clocks, the published keys, a
-// real token with its scopes, and what the server says that it can export. The checks are those of smartauth.Finding, and
-// setup and capability.
+// real token with its scopes, what the server says that it can export, and whether it takes the token. The checks are those
+// of smartauth.Finding, and setup, capability, parameters and probe. No request can start an export.
 func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Finding {
 	made, err := d.links.to(p)
 	if err != nil {
@@ -72,7 +72,11 @@ func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Findin
 			return findings // the server cannot be asked; its capabilities would fail the same way
 		}
 	}
-	return append(findings, capability(ctx, made.client, p)...)
+	findings = append(findings, capability(ctx, made.client, p)...)
+	if slices.ContainsFunc(findings, func(f smartauth.Finding) bool { return f.Check == "token" && f.Level == smartauth.LevelFail }) {
+		return findings // there is nothing to try
+	}
+	return append(findings, probe(ctx, made.client, p))
 }
 
 // capability compares what the server declares with what is configured. Servers declare less than they do, so nothing here
@@ -101,17 +105,31 @@ func capability(ctx context.Context, client *export.Client, p config.Payer) []sm
 		findings = append(findings, warn("the server does not declare "+strings.Join(missing, ", "),
 			"Ask the payer whether it has these types; if not, take them out of export.types."))
 	}
+	more := parameters(ctx, client, found.Definitions[p.Export.Level], p)
 	if len(findings) > 0 {
-		return findings
+		return append(findings, more...)
 	}
 	server := strings.TrimSpace(found.Software)
 	if server == "" {
 		server = "a server without a name"
 	}
-	return []smartauth.Finding{{
+	return append([]smartauth.Finding{{
 		Check: "capability", Level: smartauth.LevelOK,
-		Detail: fmt.Sprintf("%s, FHIR %s, exports at level %s", server, found.FHIRVersion, strings.Join(offeredLevels(found), ", ")),
-	}}
+		Detail: fmt.Sprintf("%s, FHIR %s, %s, exports at level %s", server, found.FHIRVersion, guideOf(found),
+			strings.Join(offeredLevels(found), ", ")),
+	}}, more...)
+}
+
+// guideOf says which version of the Bulk Data guide a server claims to follow.
+func guideOf(c export.Capability) string {
+	switch {
+	case c.GuideVersion != "":
+		return "Bulk Data guide " + c.GuideVersion
+	case c.BulkData:
+		return "the Bulk Data guide in a version that it does not tell"
+	default:
+		return "without a word of the Bulk Data guide"
+	}
 }
 
 func offeredLevels(c export.Capability) []string {

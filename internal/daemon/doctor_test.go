@@ -44,7 +44,7 @@ func newClinic(t *testing.T) clinic {
 
 func TestDoctor_tells_what_stands_between_a_payer_and_its_export(t *testing.T) {
 	t.Parallel()
-	const healthy = "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=ok"
+	const healthy = "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=ok probe=ok"
 	for _, test := range []struct {
 		name string
 		// served is the set at jwks.url, "" for the right one.
@@ -61,7 +61,7 @@ func TestDoctor_tells_what_stands_between_a_payer_and_its_export(t *testing.T) {
 		{name: "healthy", want: healthy, detail: "without TLS", fix: "https"},
 		{
 			name: "the published set has another key", wrongJWKS: true,
-			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=fail token=ok scopes=ok capability=ok",
+			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=fail token=ok scopes=ok capability=ok probe=ok",
 			detail: "is not the one that signs", fix: "Publish the current public key",
 		},
 		{
@@ -71,17 +71,17 @@ func TestDoctor_tells_what_stands_between_a_payer_and_its_export(t *testing.T) {
 		},
 		{
 			name: "fewer scopes are granted", scopes: "system/Patient.rs",
-			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=fail capability=ok",
+			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=fail capability=ok probe=ok",
 			detail: "not granted: Coverage", fix: "export.types",
 		},
 		{
 			name: "a type that the server does not declare", types: "[Patient, Observation]",
-			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=warn",
+			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=warn probe=ok",
 			detail: "does not declare Observation", fix: "export.types",
 		},
 		{
 			name: "no CapabilityStatement", metadata: http.StatusUnauthorized,
-			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=warn",
+			want:   "dns=ok tls=warn discovery=ok clock=ok jwks=ok jwks=ok token=ok scopes=ok capability=warn probe=ok",
 			detail: "cannot be read", fix: "if exports work",
 		},
 	} {
@@ -210,7 +210,7 @@ func TestCapability_reads_which_levels_are_offered(t *testing.T) {
 		{"none", "system", map[string]any{}, smartauth.LevelWarn, "no export operation at all"},
 		{"without a name", "system", map[string]any{"fhirVersion": "4.0.1", "rest": []any{map[string]any{
 			"operation": []any{map[string]any{"name": "export"}},
-		}}}, smartauth.LevelOK, "a server without a name, FHIR 4.0.1"},
+		}}}, smartauth.LevelOK, "a server without a name, FHIR 4.0.1, without a word of the Bulk Data guide, exports at level system"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

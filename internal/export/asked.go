@@ -15,7 +15,7 @@ func (c *Client) Asked(r KickOffRequest, said string) (same, known bool) {
 	if said == "" || err != nil {
 		return false, false
 	}
-	wanted, err := c.kickOffCall(r, false)
+	wanted, err := c.kickOffCall(r, nil)
 	if err != nil || wanted.body != nil {
 		return false, false
 	}

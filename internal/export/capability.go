@@ -30,6 +30,10 @@ type Capability struct {
 	System, Patient, Group bool
 	// BulkData is true where the server claims to follow the Bulk Data guide, in whatever version.
 	BulkData bool
+	// GuideVersion is the version of the guide that it claims, empty where it does not say.
+	GuideVersion string
+	// Definitions are the canonical URLs of the export operations' definitions, by level: system, patient, group.
+	Definitions map[string]string
 	// Types are the resource types that the server declares, sorted.
 	Types []string
 }
@@ -102,9 +106,15 @@ func parseCapability(data []byte) (Capability, error) {
 	capability := Capability{
 		FHIRVersion: fhir.Printable(statement.FHIRVersion, 40),
 		Software:    fhir.Printable(statement.Software.Name+" "+statement.Software.Version, 200),
+		Definitions: make(map[string]string),
 	}
 	for _, guide := range slices.Concat(statement.Instantiates, statement.Guides) {
-		capability.BulkData = capability.BulkData || strings.Contains(strings.ToLower(guide), "bulkdata")
+		if strings.Contains(strings.ToLower(guide), "bulkdata") {
+			capability.BulkData = true
+			if _, version, ok := strings.Cut(guide, "|"); ok && capability.GuideVersion == "" {
+				capability.GuideVersion = fhir.Printable(version, 40)
+			}
+		}
 	}
 	types := make(map[string]bool)
 	note := func(resourceType string, operations []operation) {
@@ -113,6 +123,9 @@ func parseCapability(data []byte) (Capability, error) {
 			capability.System = capability.System || ok && level == "system"
 			capability.Patient = capability.Patient || ok && level == "patient"
 			capability.Group = capability.Group || ok && level == "group"
+			if ok && o.Definition != "" && capability.Definitions[level] == "" {
+				capability.Definitions[level] = o.Definition
+			}
 		}
 	}
 	for _, rest := range statement.Rest {

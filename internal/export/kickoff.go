@@ -46,26 +46,29 @@ type KickOff struct {
 	Date time.Time
 	// Warnings are the issues of an OperationOutcome that came with the acceptance.
 	Warnings []fhir.Issue
+	// Without are the parameters that the payer refused, and that the export goes on without. Where _since is among them, it
+	// is a full export.
+	Without []string
+	// SeparateStatus is true where the payer tells the state of the export apart from that of the request for it: ask with
+	// PollSeparate.
+	SeparateStatus bool
 }
 
 // KickOff asks the payer to start an export (Bulk Data 3.0, Kick-off Request). It is not idempotent and never repeated
-// here: where an *Error has MaybeStarted, the payer may be exporting although its answer was lost. The one exception is a
-// server that refuses allowPartialManifests, which changes nothing about the data: it is asked again without.
+// here: where an *Error has MaybeStarted, the payer may be exporting although its answer was lost. The exception is a server
+// that refuses a parameter by its name: it is asked again without allowPartialManifests, which changes nothing about the data,
+// and with export.handling lenient also without others that are optional; see KickOff.Without.
 func (c *Client) KickOff(ctx context.Context, r KickOffRequest) (KickOff, error) {
-	partial := c.payer.Export.PartialManifests && !c.noPartial.Load()
-	kickOff, err := c.kickOff(ctx, r, partial)
-	var refused *Error
-	if partial && errors.As(err, &refused) && slices.Contains(refused.Parameters, "allowPartialManifests") {
-		c.logger.InfoContext(ctx, "the payer does not know allowPartialManifests: asking without", "payer", c.payer.Name)
-		c.noPartial.Store(true)
-		return c.kickOff(ctx, r, false)
-	}
-	return kickOff, err
+	return c.kickOffWithout(ctx, r)
 }
 
 // namedParameters returns the parameters of the export operation that a refusal names in its text.
 func namedParameters(refused *Error) []string {
-	said := strings.ToLower(refused.Outcome.Text(fhir.MaxOutcomeBytes) + refused.Excerpt)
+	return namedIn(strings.ToLower(refused.Outcome.Text(fhir.MaxOutcomeBytes) + refused.Excerpt))
+}
+
+// namedIn returns the parameters of the export operation that stand in a text in small letters.
+func namedIn(said string) []string {
 	var named []string
 	for _, name := range parameterNames {
 		if hasWord(said, strings.ToLower(name)) {
@@ -89,8 +92,8 @@ func hasWord(text, word string) bool {
 	}
 }
 
-func (c *Client) kickOff(ctx context.Context, r KickOffRequest, partial bool) (KickOff, error) {
-	request, err := c.kickOffCall(r, partial)
+func (c *Client) kickOff(ctx context.Context, r KickOffRequest, without []string) (KickOff, error) {
+	request, err := c.kickOffCall(r, without)
 	if err != nil {
 		return KickOff{}, &Error{
 			Phase: PhaseKickOff, Code: CodeKickOffRefused, Action: ActionFail, Detail: err.Error(), Err: err,
@@ -102,7 +105,11 @@ func (c *Client) kickOff(ctx context.Context, r KickOffRequest, partial bool) (K
 		return KickOff{}, err
 	}
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return KickOff{}, c.kickOffRefused(response, from)
+		e := c.kickOffRefused(response, from)
+		if !slices.Contains(without, "_since") {
+			explainSince(e, r.Since)
+		}
+		return KickOff{}, e
 	}
 	defer drain(response)
 	data, _ := readBounded(response, maxErrorBody) // a body is optional here
@@ -127,7 +134,10 @@ func (c *Client) kickOff(ctx context.Context, r KickOffRequest, partial bool) (K
 			Detail: "refused the status URL: " + err.Error(), Err: err, MaybeStarted: true,
 		}
 	}
-	kickOff := KickOff{StatusURL: statusURL.String(), Date: responseDate(response.Header)}
+	kickOff := KickOff{
+		StatusURL: statusURL.String(), Date: responseDate(response.Header),
+		SeparateStatus: c.payer.Export.SeparateStatus && appliesSeparateStatus(response.Header),
+	}
 	if outcome != nil {
 		kickOff.Warnings = outcome.Issues
 	}
@@ -179,7 +189,7 @@ func (c *Client) kickOffRefused(response *http.Response, from *url.URL) *Error {
 }
 
 // kickOffCall builds the request: GET with a query, or POST with a Parameters resource (KICK-1 to KICK-5).
-func (c *Client) kickOffCall(r KickOffRequest, partial bool) (call, error) {
+func (c *Client) kickOffCall(r KickOffRequest, without []string) (call, error) {
 	path, err := exportPath(c.payer.Export)
 	if err != nil {
 		return call{}, err
@@ -188,14 +198,14 @@ func (c *Client) kickOffCall(r KickOffRequest, partial bool) (call, error) {
 	if err != nil {
 		return call{}, fmt.Errorf("make the kick-off URL: %w", err)
 	}
-	parameters := c.parameters(r, partial)
+	parameters := c.parameters(r, without)
 	k := call{
 		phase:  PhaseKickOff,
 		method: http.MethodGet,
 		url:    endpoint,
 		header: http.Header{
 			"Accept":        {"application/fhir+json"},
-			"Prefer":        {"respond-async"},
+			"Prefer":        {c.preferences()},
 			"Cache-Control": {"no-cache"},
 		},
 		token: true,

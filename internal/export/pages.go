@@ -11,7 +11,7 @@ const maxPages = 10_000
 // followPages reads the further pages of a manifest and merges them into its first (Bulk Data 3.0, Output Manifest, link).
 // The export is complete with a page that came with 200 and names no next one, reached from the first page through every
 // other; until then the result is what is known so far (MAN-9).
-func (c *Client) followPages(ctx context.Context, statusURL string, status Status) (Status, error) {
+func (c *Client) followPages(ctx context.Context, statusURL string, separate bool, status Status) (Status, error) {
 	whole := newPages(status.Manifest)
 	visited := map[string]bool{statusURL: true}
 	for next := status.Manifest.Next; next != ""; {
@@ -19,7 +19,7 @@ func (c *Client) followPages(ctx context.Context, statusURL string, status Statu
 			return Status{}, pagesError(CodePagesEndless, "the pages of the manifest lead back to one another")
 		}
 		visited[next] = true
-		page, err := c.pollOnce(ctx, next)
+		page, err := c.pollOnce(ctx, next, separate)
 		if err != nil {
 			return Status{}, err
 		}

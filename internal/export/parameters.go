@@ -25,12 +25,14 @@ type parameters []parameter
 // parameterNames are the parameters of the export operation that name themselves unmistakably in a text.
 var parameterNames = []string{
 	"_type", "_since", "_until", "_typeFilter", "_elements", "_outputFormat", "includeAssociatedData", "organizeOutputBy",
-	"allowPartialManifests",
+	partialManifests,
 }
 
+const partialManifests = "allowPartialManifests"
+
 // parameters lists what is asked for, each value once (BCDA refuses duplicates). _outputFormat is left out: NDJSON is the
-// default, and some servers refuse every spelling of it (KICK-5).
-func (c *Client) parameters(r KickOffRequest, partial bool) parameters {
+// default, and some servers refuse every spelling of it (KICK-5). Those in without are left out as well.
+func (c *Client) parameters(r KickOffRequest, without []string) parameters {
 	e := c.payer.Export
 	types, patients := r.Types, r.Patients
 	if types == nil {
@@ -49,13 +51,13 @@ func (c *Client) parameters(r KickOffRequest, partial bool) parameters {
 		{name: "organizeOutputBy", kind: "valueString", values: []string{e.OrganizeOutputBy}},
 		{name: "patient", kind: "valueReference", values: patientReferences(patients), postOnly: true},
 	}
-	if partial {
-		all = append(all, parameter{name: "allowPartialManifests", kind: "valueBoolean", values: []string{"true"}})
+	if e.PartialManifests {
+		all = append(all, parameter{name: partialManifests, kind: "valueBoolean", values: []string{"true"}})
 	}
 	kept := all[:0]
 	for _, p := range all {
 		p.values = distinct(p.values)
-		if len(p.values) > 0 {
+		if len(p.values) > 0 && !slices.Contains(without, p.name) {
 			kept = append(kept, p)
 		}
 	}

@@ -35,14 +35,23 @@ type Status struct {
 // Poll asks for an export's status, and for the further pages of its manifest where it has any (Bulk Data 3.0, Status
 // Request).
 func (c *Client) Poll(ctx context.Context, statusURL string) (Status, error) {
-	status, err := c.pollOnce(ctx, statusURL)
+	return c.poll(ctx, statusURL, false)
+}
+
+// PollSeparate is Poll for an export whose state the payer tells apart from that of the request (KickOff.SeparateStatus).
+func (c *Client) PollSeparate(ctx context.Context, statusURL string) (Status, error) {
+	return c.poll(ctx, statusURL, true)
+}
+
+func (c *Client) poll(ctx context.Context, statusURL string, separate bool) (Status, error) {
+	status, err := c.pollOnce(ctx, statusURL, separate)
 	if err != nil || status.Manifest == nil {
 		return status, err
 	}
-	return c.followPages(ctx, statusURL, status)
+	return c.followPages(ctx, statusURL, separate, status)
 }
 
-func (c *Client) pollOnce(ctx context.Context, statusURL string) (Status, error) {
+func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool) (Status, error) {
 	u, err := c.ownStatusURL(statusURL)
 	if err != nil {
 		return Status{}, &Error{
@@ -67,6 +76,10 @@ func (c *Client) pollOnce(ctx context.Context, statusURL string) (Status, error)
 		Date:       responseDate(response.Header),
 	}
 	status.Progress, status.Percent = parseProgress(response.Header.Get("X-Progress"))
+	if separate && response.StatusCode > 299 {
+		return Status{}, ofTheRequest(c.refused(PhaseStatus, response, true))
+	}
+	response.StatusCode = exportStatus(response, separate)
 	switch {
 	case response.StatusCode == http.StatusAccepted, response.StatusCode == http.StatusOK && stillRunning(response.Header):
 		defer drain(response)

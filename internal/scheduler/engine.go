@@ -138,6 +138,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
+	e.noteBases(ctx)
 	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
 	select {
 	case <-ctx.Done():

@@ -161,7 +161,7 @@ func disagrees(err error) bool {
 // what is left of the failure: the job is to be tried again with the new link, or the export has to start again.
 func (w *loadFileWorker) renew(ctx context.Context, x store.Export, expired error) error {
 	e := w.engine
-	status, err := e.payers[x.Payer].Client.Poll(ctx, x.StatusURL)
+	status, err := poll(ctx, e.payers[x.Payer].Client, x)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 				Hint:   "ask the payer what became of the job, or raise export.timeout",
 			}, note)
 		}
-		status, err := p.Client.Poll(ctx, x.StatusURL)
+		status, err := poll(ctx, p.Client, x)
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
 		}

@@ -63,6 +63,13 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	if !ok {
 		return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
 	}
+	x, whole, err := e.reconsider(ctx, p.Config, x)
+	if store.IsStale(err) {
+		return nil
+	}
+	if err != nil {
+		return settle(ctx, e, job, x, err, note)
+	}
 	options := store.PublishOptions{
 		QuarantineMaxShare: p.Config.Load.QuarantineMaxShare,
 		AcceptErrors:       p.Config.Load.AcceptErrors,
@@ -70,8 +77,10 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		History:            p.Config.Load.History,
 		Newcomers:          newcomers(p.Config, x),
 	}
-	if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
-		return settle(ctx, e, job, x, err, note)
+	if whole {
+		if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
+			return settle(ctx, e, job, x, err, note)
+		}
 	}
 	published, err := e.store.Publish(ctx, lease, x.ID, options, func(ctx context.Context, tx pgx.Tx) error {
 		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {

@@ -57,7 +57,7 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 			return settle(ctx, e, job, x, err, note)
 		}
 		e.logger.InfoContext(ctx, "export accepted", "payer", x.Payer, "export_id", x.ID, "kind", x.Kind, "since", x.Since)
-		return w.keep(ctx, job, x, p.Client, kickOff)
+		return w.keep(ctx, job, x, p, kickOff)
 	})
 }
 
@@ -66,7 +66,7 @@ const keepPause = time.Second
 
 // keep stores the status URL together with the first poll. The payer is at work by now, so that a Postgres that is away is
 // waited for as long as the job may; and what cannot be kept is ended at the payer, rather than left to run unseen.
-func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExportArgs], x store.Export, client *export.Client,
+func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExportArgs], x store.Export, p Payer,
 	kickOff kickedOff,
 ) error {
 	e := w.engine
@@ -74,6 +74,9 @@ func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExport
 		kept := false
 		err := finish(ctx, e, job, func(tx pgx.Tx) error {
 			if err := e.keepTx(ctx, tx, x, kickOff); err != nil {
+				return err
+			}
+			if err := e.acceptedTx(ctx, tx, p.Config, x, kickOff.KickOff); err != nil {
 				return err
 			}
 			kept = true
@@ -89,7 +92,7 @@ func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExport
 			case <-ctx.Done():
 			}
 		}
-		e.abandon(ctx, x, client, kickOff.StatusURL)
+		e.abandon(ctx, x, p.Client, kickOff.StatusURL)
 		return err
 	}
 }

@@ -87,6 +87,7 @@ type Export struct {
 
 	Adopted         bool // it is one that the payer ran already, after the answer to a kick-off had been lost
 	StatusURL       string
+	SeparateStatus  bool // the payer tells the export's state apart from that of the request for it
 	KickOffDate     time.Time
 	Progress        string
 	ProgressPercent float64 // -1 where unknown
@@ -112,7 +113,7 @@ type Export struct {
 
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '',
-	adopted, status_url, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
+	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
@@ -121,7 +122,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.Patients, &e.RemovesGhosts, &e.Released,
-		&e.Adopted, &e.StatusURL, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
+		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)

@@ -473,12 +473,8 @@ func (l *loader) stageRest(ctx context.Context, tx pgx.Tx, c *chunk) error {
 			[]string{"export_id", "file", "line", "severity", "code", "diagnostics"},
 			pgx.CopyFromSlice(len(c.outcomes), func(i int) ([]any, error) {
 				o := c.outcomes[i]
-				text := o.issue.Diagnostics
-				if text == "" {
-					text = o.issue.Text
-				}
 				return []any{
-					l.export.ID, l.file.Ordinal, o.line, clip(o.issue.Severity, 64), clip(o.issue.Code, 64), clip(text, 10_000),
+					l.export.ID, l.file.Ordinal, o.line, clip(o.issue.Severity, 64), clip(o.issue.Code, 64), clip(wordsOf(o.issue), 10_000),
 				}, nil
 			}))
 		if err != nil {
