@@ -49,7 +49,7 @@ refuses whatever the strictest servers refuse. FHIR base at /fhir; what it holds
 	f.Uint64Var(&options.Seed, "seed", 1, "seed of the generated data")
 	f.Float64Var(&options.Changes, "changes", 0, "share of generated resources that differ on each further export")
 	f.StringArrayVar(&flags.clients, "client", nil, "register a client: ID=JWKS file or URL (repeatable)")
-	f.StringArrayVar(&flags.secrets, "client-secret", nil, "register a client with a secret for HTTP Basic: ID=FILE (repeatable)")
+	f.StringArrayVar(&flags.secrets, "client-secret", nil, "register a client with a secret instead of keys: ID=FILE (repeatable)")
 	f.StringVar(&options.Profile, "profile", "", "imitate a real server: "+profileNames())
 	f.StringArrayVar(&options.Groups, "group", nil, `group id to accept (repeatable; default "42")`)
 	f.DurationVar(&options.TokenLifetime, "token-lifetime", 5*time.Minute, "how long an access token is accepted")

@@ -111,6 +111,10 @@ func (o Options) withDefaults() (Options, error) {
 	if imitated.options != nil {
 		imitated.options(&o)
 	}
+	o.Clients = slices.Clone(o.Clients)
+	for i := range o.Clients {
+		o.Clients[i].SecretInForm = o.Clients[i].SecretInForm || imitated.InForm
+	}
 	if (o.DataDir == "") == (o.Patients == 0) {
 		return o, errors.New("payersim: exactly one of a data folder and a number of patients is needed")
 	}

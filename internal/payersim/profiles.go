@@ -14,8 +14,8 @@ type Profile struct {
 	Name string
 	// About says which server it is, in one line.
 	About string
-	// Secret: clients authenticate with a secret there, not with keys.
-	Secret bool
+	// Secret: clients authenticate with a secret there, not with keys; InForm: which they send in the form.
+	Secret, InForm bool
 
 	options func(o *Options)
 	quirks  []quirk
@@ -98,6 +98,7 @@ var profiles = map[string]Profile{
 		},
 	},
 	"azure": {
+		Secret: true, InForm: true,
 		About:   "Azure Health Data Services: files as octet-stream, every file listed twice, 5,000 resources a file",
 		options: func(o *Options) { o.LinesPerFile = orLess(o.LinesPerFile, 5000) },
 		quirks: []quirk{
