@@ -31,6 +31,7 @@ CREATE TABLE ingest.export (
     restarts         integer     NOT NULL DEFAULT 0,
     generation       integer     NOT NULL DEFAULT 0,
     transaction_time text        NOT NULL DEFAULT '',
+    organized_by     text        NOT NULL DEFAULT '',
     transaction_at   timestamptz,
     expires_at       timestamptz,
 
@@ -75,9 +76,10 @@ COMMENT ON COLUMN ingest.export.kick_off_in_doubt IS 'A kick-off was sent whose 
 COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export as one that blocks ours, after the answer to our kick-off had been lost.';
 COMMENT ON COLUMN ingest.export.separate_status IS 'The payer tells the state of the export apart from that of the request for it.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
+COMMENT ON COLUMN ingest.export.organized_by IS 'The resource type by whose instances the payer organized the output; empty: by type.';
 COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
 COMMENT ON COLUMN ingest.export.generation IS 'Of its jobs: when one is enqueued again, those of older generations are void.';
-COMMENT ON COLUMN ingest.export.lines IS 'Lines of the output files, without blank ones. It equals inserted + updated + unchanged + superseded + quarantined.';
+COMMENT ON COLUMN ingest.export.lines IS 'Lines of the output files, without blank ones. It equals inserted + updated + unchanged + superseded + quarantined, and lines that are no resources.';
 COMMENT ON COLUMN ingest.export.bytes IS 'Decompressed bytes of all files.';
 COMMENT ON COLUMN ingest.export.wire_bytes IS 'Bytes of all files as transferred.';
 COMMENT ON COLUMN ingest.export.superseded IS 'Lines that a newer or later version of the same resource stands above.';
@@ -106,6 +108,7 @@ CREATE TABLE ingest.export_file (
     quarantined    bigint  NOT NULL DEFAULT 0,
     outcomes       bigint  NOT NULL DEFAULT 0,
     subsetted      bigint  NOT NULL DEFAULT 0,
+    headers        bigint  NOT NULL DEFAULT 0,
     chunks         integer NOT NULL DEFAULT 0,
     downloads      integer NOT NULL DEFAULT 0,
     unproven       boolean NOT NULL DEFAULT false,
@@ -124,6 +127,7 @@ COMMENT ON COLUMN ingest.export_file.bytes IS 'The checkpoint in decompressed by
 COMMENT ON COLUMN ingest.export_file.prefix_digest IS 'SHA-256 over the digests of all lines up to the checkpoint: a resumed download must begin with the same lines.';
 COMMENT ON COLUMN ingest.export_file.outcomes IS 'Lines that were OperationOutcomes: they stand in ingest.outcome.';
 COMMENT ON COLUMN ingest.export_file.subsetted IS 'Lines that are tagged SUBSETTED: incomplete resources, which replace no complete ones.';
+COMMENT ON COLUMN ingest.export_file.headers IS 'Lines that open a block of organized output: Parameters with a header, which are not stored.';
 COMMENT ON COLUMN ingest.export_file.downloads IS 'How often the file was requested.';
 
 CREATE TABLE ingest.export_type (

@@ -34,6 +34,8 @@ type payer struct {
 	request string
 	// members are further JSON members of the file in the manifest, each with a comma before it.
 	members string
+	// top are further members of the manifest itself, likewise.
+	top string
 	// onFile writes the file; nil answers that the export is still at work.
 	onFile func(w http.ResponseWriter)
 }
@@ -67,7 +69,7 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","request":%q,"requiresAccessToken":false,
-			"output":[{"type":"Patient","url":"%s/file"%s}],"error":[]}`, p.request, p.url, p.members)
+			"output":[{"type":"Patient","url":"%s/file"%s}],"error":[]%s}`, p.request, p.url, p.members, p.top)
 	})
 	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()

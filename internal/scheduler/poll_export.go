@@ -91,6 +91,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 func storedManifest(s export.Status) store.Manifest {
 	m := store.Manifest{
 		TransactionTime: s.Manifest.TransactionTime, TransactionAt: s.Manifest.Time, ExpiresAt: s.Expires,
+		OrganizedBy: s.Manifest.OutputOrganizedBy,
 	}
 	for _, group := range []struct {
 		kind  store.FileKind

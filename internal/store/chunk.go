@@ -2,6 +2,7 @@ package store
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"hash"
 	"strconv"
@@ -42,6 +43,7 @@ type chunk struct {
 	lines        int64 // of this chunk alone, without blank ones
 	outcomeLines int64 // of them, OperationOutcomes
 	subsetted    int64 // of them, incomplete resources
+	headers      int64 // of them, headers of organized output
 	bytes        int64
 	prefixDigest []byte
 }
@@ -87,7 +89,7 @@ func (c *chunk) reset(size int) {
 	c.rows = c.rows[:0]
 	clear(c.quarantined)
 	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
-	c.lines, c.outcomeLines, c.subsetted, c.kept = 0, 0, 0, 0
+	c.lines, c.outcomeLines, c.subsetted, c.headers, c.kept = 0, 0, 0, 0, 0
 }
 
 // full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
@@ -101,12 +103,15 @@ func (c *chunk) full(n, size int) bool {
 type chunker struct {
 	kind         FileKind
 	resourceType string // that the manifest gave the file; "" where its lines may be of any type
+	organized    bool   // lines may be of any type, and headers stand among them
 	prefix       hash.Hash
 	types        map[string]string // interned names of resource types
 }
 
-func newChunker(f File) *chunker {
-	return &chunker{kind: f.Kind, resourceType: f.ResourceType, prefix: sha256.New(), types: make(map[string]string)}
+func newChunker(f File, organized bool) *chunker {
+	return &chunker{
+		kind: f.Kind, resourceType: f.ResourceType, organized: organized, prefix: sha256.New(), types: make(map[string]string),
+	}
 }
 
 // digest returns the SHA-256 of a line and adds it to the digest of the file's prefix.
@@ -153,6 +158,11 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 		k.addOutcome(c, line)
 		return
 	}
+	if k.organized && resourceType == "Parameters" && isHeader(text) {
+		c.arena = c.arena[:start]
+		c.headers++
+		return
+	}
 	if err == nil {
 		err = k.checkType(resourceType)
 	}
@@ -176,10 +186,29 @@ func (k *chunker) checkType(resourceType string) error {
 	if !fhir.KnownType(resourceType) {
 		return &fhir.LineError{Reason: fhir.ReasonUnknownType, Want: "a resource type of FHIR R4, R4B or R5"}
 	}
-	if k.resourceType != "" && resourceType != k.resourceType {
+	if !k.organized && k.resourceType != "" && resourceType != k.resourceType {
 		return &fhir.LineError{Reason: ReasonTypeMismatch, Want: k.resourceType + ", the type that the manifest gives this file"}
 	}
 	return nil
+}
+
+// isHeader reports whether a Parameters resource opens a block of organized output: the resources of one instance follow it
+// (Bulk Data 3.0, Output File Organization).
+func isHeader(text []byte) bool {
+	var resource struct {
+		Parameter []struct {
+			Name string `json:"name"`
+		} `json:"parameter"`
+	}
+	if json.Unmarshal(text, &resource) != nil {
+		return false
+	}
+	for _, p := range resource.Parameter {
+		if p.Name == "header" {
+			return true
+		}
+	}
+	return false
 }
 
 // ReasonTypeMismatch says that a resource stands in a file of another type.

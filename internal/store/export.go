@@ -96,6 +96,7 @@ type Export struct {
 	Generation      int // of its jobs: one of an older generation has been replaced, and has nothing left to do
 	TransactionTime string
 	TransactionAt   time.Time
+	OrganizedBy     string // the type by whose instances the output is organized; empty: one type a file
 
 	CreatedAt   time.Time
 	KickedOffAt time.Time
@@ -113,7 +114,7 @@ type Export struct {
 
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '',
-	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at,
+	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
@@ -122,7 +123,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.Patients, &e.RemovesGhosts, &e.Released,
-		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction,
+		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)

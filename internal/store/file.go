@@ -45,6 +45,7 @@ type File struct {
 	Quarantined  int64
 	Outcomes     int64 // lines that were OperationOutcomes
 	Subsetted    int64 // lines that are tagged SUBSETTED
+	Headers      int64 // lines that open a block of organized output
 	Chunks       int
 	Downloads    int
 	Unproven     bool // nothing said that the file was whole but the end of the connection (protocol.md FILE-6)
@@ -52,7 +53,7 @@ type File struct {
 
 const fileColumns = `
 	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
-	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, chunks,
+	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, headers, chunks,
 	downloads, unproven`
 
 func scanFile(row pgx.CollectableRow) (File, error) {
@@ -60,7 +61,7 @@ func scanFile(row pgx.CollectableRow) (File, error) {
 	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
 		&f.Protection, &f.State,
 		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
-		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Chunks, &f.Downloads, &f.Unproven)
+		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Headers, &f.Chunks, &f.Downloads, &f.Unproven)
 	return f, err
 }
 
@@ -69,6 +70,7 @@ type Manifest struct {
 	TransactionTime string
 	TransactionAt   time.Time
 	ExpiresAt       time.Time
+	OrganizedBy     string // the manifest's outputOrganizedBy
 	Files           []ManifestFile
 }
 
@@ -94,10 +96,11 @@ func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation 
 	}
 	err := change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = $3, transaction_time = $4, transaction_at = $5, expires_at = $6, manifest_at = now(), job_due_at = now(),
+		SET state = $3, transaction_time = $4, transaction_at = $5, expires_at = $6, organized_by = $7, manifest_at = now(), job_due_at = now(),
 			progress = '', progress_percent = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'polling'`,
-		id, generation, state, cleanText(m.TransactionTime), orNull(m.TransactionAt), orNull(m.ExpiresAt))
+		id, generation, state, cleanText(m.TransactionTime), orNull(m.TransactionAt), orNull(m.ExpiresAt),
+		clip(m.OrganizedBy, 64))
 	if err != nil {
 		return nil, err
 	}

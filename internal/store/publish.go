@@ -165,13 +165,13 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 // readLedger adds up the files and types, and refuses an export in which a line is unaccounted for.
 func (p *publisher) readLedger(ctx context.Context) error {
 	e := &p.export
-	var outcomes, quarantinedLines, staged int64
+	var apart, quarantinedLines, staged int64 // apart: lines that are no resources
 	err := p.tx.QueryRow(ctx, `
 		SELECT coalesce(sum(lines) FILTER (WHERE kind = 'output'), 0), coalesce(sum(bytes), 0), coalesce(sum(wire_bytes), 0),
 			coalesce(sum(quarantined), 0), coalesce(sum(quarantined) FILTER (WHERE kind = 'output'), 0),
-			coalesce(sum(outcomes) FILTER (WHERE kind = 'output'), 0)
+			coalesce(sum(outcomes + headers) FILTER (WHERE kind = 'output'), 0)
 		FROM ingest.export_file WHERE export_id = $1`, e.ID).
-		Scan(&e.Lines, &e.Bytes, &e.WireBytes, &e.Quarantined, &quarantinedLines, &outcomes)
+		Scan(&e.Lines, &e.Bytes, &e.WireBytes, &e.Quarantined, &quarantinedLines, &apart)
 	if err != nil {
 		return fmt.Errorf("add up the files: %w", err)
 	}
@@ -181,7 +181,7 @@ func (p *publisher) readLedger(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("add up the types: %w", err)
 	}
-	if accounted := staged + e.Unchanged + e.Superseded + quarantinedLines + outcomes; accounted != e.Lines {
+	if accounted := staged + e.Unchanged + e.Superseded + quarantinedLines + apart; accounted != e.Lines {
 		return &UnbalancedError{Lines: e.Lines, Accounted: accounted}
 	}
 	if float64(e.Quarantined) > p.options.QuarantineMaxShare*float64(e.Lines) {
@@ -344,7 +344,8 @@ func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	e := &p.export
 	// A line that could not be loaded may be the very resource that seems to be missing.
-	if !e.RemovesGhosts || e.Quarantined > 0 {
+	// Organized output may leave out what does not belong to any instance (MAN-12).
+	if !e.RemovesGhosts || e.OrganizedBy != "" || e.Quarantined > 0 {
 		return nil
 	}
 	if behind, err := p.isBehind(ctx); err != nil || behind {
