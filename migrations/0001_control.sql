@@ -27,6 +27,9 @@ CREATE TABLE ingest.export (
     kick_off_date    timestamptz,
     progress         text        NOT NULL DEFAULT '',
     progress_percent real,
+    progress_at      timestamptz,
+    stalled_at       timestamptz,
+    old_status_urls  text[]      NOT NULL DEFAULT '{}',
     polls            integer     NOT NULL DEFAULT 0,
     restarts         integer     NOT NULL DEFAULT 0,
     generation       integer     NOT NULL DEFAULT 0,
@@ -77,6 +80,9 @@ COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export 
 COMMENT ON COLUMN ingest.export.separate_status IS 'The payer tells the state of the export apart from that of the request for it.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
 COMMENT ON COLUMN ingest.export.organized_by IS 'The resource type by whose instances the payer organized the output; empty: by type.';
+COMMENT ON COLUMN ingest.export.progress_at IS 'When the payer last said something else of its progress.';
+COMMENT ON COLUMN ingest.export.stalled_at IS 'Since when it takes far longer than others of this payer did, while its progress stands still.';
+COMMENT ON COLUMN ingest.export.old_status_urls IS 'Of jobs that were given up for a new kick-off, and are still to be ended at the payer.';
 COMMENT ON COLUMN ingest.export.job_due_at IS 'When its next job is due: the reaper enqueues it again where it is long overdue.';
 COMMENT ON COLUMN ingest.export.generation IS 'Of its jobs: when one is enqueued again, those of older generations are void.';
 COMMENT ON COLUMN ingest.export.lines IS 'Lines of the output files, without blank ones. It equals inserted + updated + unchanged + superseded + quarantined, and lines that are no resources.';

@@ -120,6 +120,9 @@ func printExport(out io.Writer, x store.Export, p store.Progress, types []store.
 	if x.TransactionTime != "" {
 		fmt.Fprintf(out, "  data as of %s\n", printable(x.TransactionTime))
 	}
+	if x.State == store.StatePolling && !x.StalledAt.IsZero() {
+		fmt.Fprintf(out, "  stalled   since %s: it takes far longer than other exports of this payer did\n", x.StalledAt.UTC().Format(time.RFC3339))
+	}
 	if x.ErrorCode != "" {
 		fmt.Fprintf(out, "  %s: %s\n", x.ErrorCode, printable(x.Error))
 		if x.Hint != "" {

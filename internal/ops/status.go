@@ -20,6 +20,8 @@ type PayerStatus struct {
 	// FreshnessSeconds is the age of the latest transactionTime that was published.
 	FreshnessSeconds *float64   `json:"freshness_seconds"`
 	NextRun          *time.Time `json:"next_run"`
+	// StalledSince is since when the running export takes far longer than the payer's others did, without progress.
+	StalledSince *time.Time `json:"stalled_since,omitempty"`
 	// PausedAt is since when, and PausedBy by whose word, the payer's schedules rest.
 	PausedAt   *time.Time     `json:"paused_at,omitempty"`
 	PausedBy   string         `json:"paused_by,omitempty"`
@@ -100,6 +102,9 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 		}
 		summary := Summarize(last, now)
 		status.LastExport = &summary
+		if last.State == store.StatePolling && !last.StalledAt.IsZero() {
+			status.StalledSince = &last.StalledAt
+		}
 		if last.ErrorCode != "" {
 			at := last.FinishedAt
 			if at.IsZero() {

@@ -45,6 +45,11 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if err := e.store.DropStaging(ctx, x.ID); err != nil {
 		return err
 	}
+	if p, ok := e.payers[x.Payer]; ok {
+		if err := e.endOldJobs(ctx, x, p.Client); err != nil {
+			return err
+		}
+	}
 	if p, ok := e.payers[x.Payer]; ok && x.StatusURL != "" {
 		if err := p.Client.Delete(ctx, x.StatusURL); err != nil {
 			_, safe := describe(err)

@@ -13,7 +13,8 @@ import (
 	"ingestd/internal/store"
 )
 
-// maxRestarts is how many fresh kick-offs an export gets after the payer has lost its job.
+// maxRestarts is how many fresh kick-offs an export gets: after the payer has lost its job, or has not completed it within
+// export.timeout, or lets its files be read no longer.
 const maxRestarts = 1
 
 // How often a job is tried before its export fails.
@@ -141,7 +142,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		return river.JobSnooze(wait)
 	case export.ActionRestart:
 		if x.Restarts < maxRestarts {
-			log.WarnContext(ctx, "the payer lost the export: starting it again", "error", safe)
+			log.WarnContext(ctx, "starting the export again: its job is given up", "error", safe)
 			return finish(ctx, e, job, func(tx pgx.Tx) error {
 				if err := e.store.RestartTx(ctx, tx, x.ID, x.Generation); err != nil {
 					return err

@@ -28,6 +28,9 @@ type payer struct {
 	kickOffs []time.Time
 	asked    []string // the query of each kick-off, or its body
 	deleted  []string
+	progress string // what it says while it is at work
+	// refusesDeletes is how many DELETEs it answers with 503.
+	refusesDeletes int
 	// onKickOff is called with the number of the kick-off, from 1; it returns false where it has answered itself.
 	onKickOff func(w http.ResponseWriter, n int) bool
 	// request is what the manifest says it answers; "" says nothing.
@@ -64,6 +67,9 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 	mux.HandleFunc("/fhir/Group/{group}/$export", kickOff)
 	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, _ *http.Request) {
 		if p.onFile == nil {
+			p.mu.Lock()
+			w.Header().Set("X-Progress", p.progress)
+			p.mu.Unlock()
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
@@ -74,6 +80,11 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 	mux.HandleFunc("DELETE /status/{n}", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.refusesDeletes > 0 {
+			p.refusesDeletes--
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
 		p.deleted = append(p.deleted, r.PathValue("n"))
 		w.WriteHeader(http.StatusAccepted)
 	})

@@ -44,7 +44,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		}
 		if limit := p.Config.Export.Timeout; limit > 0 && time.Since(x.KickedOffAt) > limit {
 			return settle(ctx, e, job, x, &export.Error{
-				Phase: export.PhaseStatus, Code: "export_timeout", Action: export.ActionFail,
+				Phase: export.PhaseStatus, Code: "export_timeout", Action: export.ActionRestart,
 				Detail: fmt.Sprintf("the payer did not complete the export within export.timeout, %s", limit),
 				Hint:   "ask the payer what became of the job, or raise export.timeout",
 			}, note)
@@ -59,6 +59,9 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 				if store.IsStale(err) {
 					return nil
 				}
+				return err
+			}
+			if err := e.judge(ctx, x, p.Config); err != nil && !store.IsStale(err) {
 				return err
 			}
 			return river.JobSnooze(delay)

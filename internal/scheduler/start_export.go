@@ -46,6 +46,9 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 				return settle(ctx, e, job, x, err, note)
 			}
 		}
+		if err := e.endOldJobs(ctx, x, p.Client); err != nil { // a payer that allows one job would refuse the next
+			return settle(ctx, e, job, x, err, note)
+		}
 		kickOff, err := e.kickOff(ctx, x, p)
 		if store.IsStale(err) {
 			return nil

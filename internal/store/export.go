@@ -90,7 +90,10 @@ type Export struct {
 	SeparateStatus  bool // the payer tells the export's state apart from that of the request for it
 	KickOffDate     time.Time
 	Progress        string
-	ProgressPercent float64 // -1 where unknown
+	ProgressPercent float64   // -1 where unknown
+	ProgressAt      time.Time // when the payer last said something else of its progress; zero where it never did
+	StalledAt       time.Time // since when it takes far longer than others did; zero where it does not
+	OldStatusURLs   []string  // of jobs that were given up, and are still to be ended at the payer
 	Polls           int
 	Restarts        int
 	Generation      int // of its jobs: one of an older generation has been replaced, and has nothing left to do
@@ -114,16 +117,18 @@ type Export struct {
 
 const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '',
-	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), polls, restarts, generation, transaction_time, transaction_at, organized_by,
+	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), progress_at, stalled_at, old_status_urls, polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
 func scanExport(row pgx.CollectableRow) (Export, error) {
 	var e Export
+	var progress, stalled *time.Time
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
 		&e.Patients, &e.RemovesGhosts, &e.Released,
-		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
+		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
+		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)
@@ -132,7 +137,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	}
 	e.DueAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(date), orZero(transaction)
 	e.KickedOffAt, e.ManifestAt, e.LoadedAt, e.FinishedAt = orZero(kickedOff), orZero(manifest), orZero(loaded), orZero(finished)
-	e.CleanedUpAt = orZero(cleaned)
+	e.CleanedUpAt, e.ProgressAt, e.StalledAt = orZero(cleaned), orZero(progress), orZero(stalled)
 	return e, nil
 }
 
@@ -258,7 +263,7 @@ func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation
 	return change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'polling', adopted = false, status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
-			progress = '', progress_percent = NULL
+			progress = '', progress_percent = NULL, progress_at = NULL, stalled_at = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date))
 }
 
@@ -269,7 +274,9 @@ func (s *Store) NotePoll(ctx context.Context, id int64, generation int, progress
 		known = &percent
 	}
 	return change(ctx, s.pool, `
-		UPDATE ingest.export SET polls = polls + 1, progress = $3, progress_percent = $4, job_due_at = now() + $5::interval
+		UPDATE ingest.export SET polls = polls + 1, progress = $3, progress_percent = $4, job_due_at = now() + $5::interval,
+			progress_at = CASE WHEN progress = $3 THEN progress_at ELSE now() END,
+			stalled_at = CASE WHEN progress = $3 THEN stalled_at END
 		WHERE id = $1 AND generation = $2 AND state = 'polling'`, id, generation, cleanText(progress), known, next)
 }
 
@@ -286,7 +293,9 @@ func (s *Store) NoteJobDue(ctx context.Context, id int64, generation int, wait t
 func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64, generation int) error {
 	err := change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'starting', status_url = '', restarts = restarts + 1, generation = generation + 1,
+		SET state = 'starting', status_url = '', adopted = false, kicked_off_at = now(), stalled_at = NULL,
+			old_status_urls = CASE WHEN adopted OR status_url = '' THEN old_status_urls ELSE old_status_urls || status_url END,
+			restarts = restarts + 1, generation = generation + 1,
 			job_due_at = now(), progress = '',
 			progress_percent = NULL, manifest_at = NULL
 		WHERE id = $1 AND generation = $2 AND state IN ('polling', 'loading')`, id, generation)
