@@ -24,11 +24,14 @@ type payer struct {
 	Payer
 	url string
 
-	mu       sync.Mutex
-	kickOffs []time.Time
-	asked    []string // the query of each kick-off, or its body
-	deleted  []string
-	progress string // what it says while it is at work
+	mu        sync.Mutex
+	kickOffs  []time.Time
+	asked     []string // the query of each kick-off, or its body
+	deleted   []string
+	progress  string   // what it says while it is at work
+	elsewhere []string // addresses that were asked for and are none of these
+	// onStatus is called with the number of the job before its status is answered; it returns false where it has answered.
+	onStatus func(w http.ResponseWriter, n string) bool
 	// refusesDeletes is how many DELETEs it answers with 503.
 	refusesDeletes int
 	// onKickOff is called with the number of the kick-off, from 1; it returns false where it has answered itself.
@@ -65,7 +68,16 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 	}
 	mux.HandleFunc("GET /fhir/$export", kickOff)
 	mux.HandleFunc("/fhir/Group/{group}/$export", kickOff)
-	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		p.elsewhere = append(p.elsewhere, r.URL.Path)
+		p.mu.Unlock()
+		w.WriteHeader(http.StatusNotFound)
+	})
+	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, r *http.Request) {
+		if p.onStatus != nil && !p.onStatus(w, r.PathValue("n")) {
+			return
+		}
 		if p.onFile == nil {
 			p.mu.Lock()
 			w.Header().Set("X-Progress", p.progress)

@@ -95,7 +95,7 @@ func TestTOK3_every_form_of_expires_in_at_a_real_server(t *testing.T) {
 	}
 }
 
-func TestTOK3_token_type_in_any_case_or_missing(t *testing.T) {
+func TestUSE1_the_header_says_Bearer_whatever_the_token_type_was(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []any{"BEARER", "Bearer", "bEaReR", nil} {
 		p := simulate(t, payersim.TokenFaults{Members: map[string]any{"token_type": kind}}, payersim.Options{}, simKey())

@@ -227,7 +227,7 @@ func TestPublish_keeps_replaced_versions_where_history_is_all(t *testing.T) {
 	}
 }
 
-func TestPublish_refuses_what_must_not_be_seen(t *testing.T) {
+func TestMAN5_errors_of_the_payer_hold_a_publish_back_and_warnings_do_not(t *testing.T) {
 	t.Parallel()
 	outcome := testFile{store.FileError, "OperationOutcome", []string{
 		`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"processing","diagnostics":"lost"}]}`,
@@ -241,9 +241,45 @@ func TestPublish_refuses_what_must_not_be_seen(t *testing.T) {
 		options func(*store.PublishOptions)
 		refused func(error) bool
 	}{
-		{"MAN5 errors that the payer reported", []testFile{good, outcome}, nil, isA[*store.PayerErrorsError]},
-		{"MAN5 errors that are accepted", []testFile{good, outcome}, func(o *store.PublishOptions) { o.AcceptErrors = true }, nil},
-		{"MAN5 warnings", []testFile{good, warning}, nil, nil},
+		{"errors", []testFile{good, outcome}, nil, isA[*store.PayerErrorsError]},
+		{"errors that are accepted", []testFile{good, outcome}, func(o *store.PublishOptions) { o.AcceptErrors = true }, nil},
+		{"warnings", []testFile{good, warning}, nil, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			testRefusal(t, test.files, test.options, test.refused)
+		})
+	}
+}
+
+// testRefusal publishes an export that is to be refused, or, with refused nil, not.
+func testRefusal(t *testing.T, files []testFile, change func(*store.PublishOptions), refused func(error) bool) {
+	t.Helper()
+	s := newStore(t)
+	e := begin(t, s, store.NewExport{}, files...)
+	stage(t, s, e, files...)
+	options := permissive
+	if change != nil {
+		change(&options)
+	}
+	_, err := publish(t, s, e.ID, options)
+	if (refused == nil) != (err == nil) || err != nil && !refused(err) {
+		t.Fatalf("got %v", err)
+	}
+	if since, err := s.Watermark(t.Context(), "p", "", nil); err != nil || since.IsZero() != (refused != nil) {
+		t.Errorf("got watermark %v, %v", since, err)
+	}
+}
+
+func TestPublish_refuses_too_many_bad_lines(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		files   []testFile
+		options func(*store.PublishOptions)
+		refused func(error) bool
+	}{
 		{
 			"too many bad lines",
 			[]testFile{output("Patient", patient("a", "", "1"), "nope")},
@@ -258,20 +294,7 @@ func TestPublish_refuses_what_must_not_be_seen(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStore(t)
-			e := begin(t, s, store.NewExport{}, test.files...)
-			stage(t, s, e, test.files...)
-			options := permissive
-			if test.options != nil {
-				test.options(&options)
-			}
-			_, err := publish(t, s, e.ID, options)
-			if (test.refused == nil) != (err == nil) || err != nil && !test.refused(err) {
-				t.Fatalf("got %v", err)
-			}
-			if since, err := s.Watermark(t.Context(), "p", "", nil); err != nil || since.IsZero() != (test.refused != nil) {
-				t.Errorf("got watermark %v, %v", since, err)
-			}
+			testRefusal(t, test.files, test.options, test.refused)
 		})
 	}
 }
