@@ -117,16 +117,19 @@ CREATE TABLE ingest.export_file (
     headers        bigint  NOT NULL DEFAULT 0,
     chunks         integer NOT NULL DEFAULT 0,
     downloads      integer NOT NULL DEFAULT 0,
+    mismatches     integer NOT NULL DEFAULT 0,
     unproven       boolean NOT NULL DEFAULT false,
     loaded_at      timestamptz,
     error_code     text    NOT NULL DEFAULT '',
     error          text    NOT NULL DEFAULT '',
     PRIMARY KEY (export_id, ordinal)
 );
+CREATE INDEX export_file_left ON ingest.export_file (export_id, ordinal) WHERE state IN ('pending', 'queued');
 CREATE INDEX export_file_queued ON ingest.export_file (job_due_at) WHERE state = 'queued';
 COMMENT ON TABLE ingest.export_file IS 'One row a file of a manifest, with the checkpoint up to which it is staged.';
 COMMENT ON COLUMN ingest.export_file.sha256 IS 'Of the decompressed file, where the manifest names it.';
 COMMENT ON COLUMN ingest.export_file.protection IS 'A scheme of authorization or encryption that the manifest names and ingestd does not know.';
+COMMENT ON COLUMN ingest.export_file.mismatches IS 'How often a whole download had not the lines or the checksum that the manifest names.';
 COMMENT ON COLUMN ingest.export_file.unproven IS 'Nothing but the closed connection said that the file was whole: no length, no compression, no count, no checksum.';
 COMMENT ON COLUMN ingest.export_file.line_number IS 'The checkpoint: number of the last line, from 1 and with blank lines, that is staged.';
 COMMENT ON COLUMN ingest.export_file.bytes IS 'The checkpoint in decompressed bytes.';

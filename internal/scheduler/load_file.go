@@ -39,38 +39,74 @@ const loadTimeout = 24 * time.Hour
 // Timeout implements river.Worker.
 func (*loadFileWorker) Timeout(*river.Job[loadFileArgs]) time.Duration { return loadTimeout }
 
+// loadShare is how long a job goes on with further files of its export, before others have their turn at its slot. Payers
+// cut exports into tens of thousands of tiny files, and a job for each would spend its time on the way through the queue
+// (protocol.md FILE-10).
+const loadShare = 2 * time.Second
+
 // Work implements river.Worker.
 func (w *loadFileWorker) Work(ctx context.Context, job *river.Job[loadFileArgs]) error {
-	e, args := w.engine, job.Args
-	lease, err := e.store.LockFile(ctx, args.ExportID, args.File)
-	if errors.Is(err, store.ErrLocked) {
-		return nil // a duplicate: the file is being loaded
-	}
-	if err != nil {
-		return err
-	}
-	defer lease.Release(ctx)
-	x, err := e.store.Export(ctx, args.ExportID)
-	if err != nil {
-		return err
-	}
-	if x.State != store.StateLoading {
-		return nil
-	}
-	note := func(wait time.Duration) error { return e.store.NoteFileDue(ctx, args.ExportID, args.File, wait) }
-	err = w.load(ctx, job, x, lease)
-	switch {
-	case err == nil, store.IsStale(err):
-		return nil
-	case errors.Is(err, store.ErrStopped):
-		if err := note(0); err != nil && !store.IsStale(err) {
+	began := time.Now()
+	for ordinal := job.Args.File; ordinal >= 0; {
+		next, err := w.one(ctx, job, ordinal, func() bool { return time.Since(began) < loadShare && !w.engine.isDraining() })
+		if err != nil {
 			return err
 		}
-		return river.JobSnooze(0) // for any instance, at once
+		ordinal = next
+	}
+	return nil
+}
+
+// one loads one file. It returns the next one, which this job is to go on with, or -1 where it has ended, or has nothing
+// to do.
+func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], ordinal int, goOn func() bool) (next int, err error) {
+	e, exportID := w.engine, job.Args.ExportID
+	lease, err := e.store.LockFile(ctx, exportID, ordinal)
+	if errors.Is(err, store.ErrLocked) {
+		return -1, nil // a duplicate: the file is being loaded
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer lease.Release(ctx)
+	x, err := e.store.Export(ctx, exportID)
+	if err != nil {
+		return -1, err
+	}
+	if x.State != store.StateLoading {
+		return -1, nil
+	}
+	note := func(wait time.Duration) error { return e.store.NoteFileDue(ctx, exportID, ordinal, wait) }
+	next, err = w.load(ctx, job, x, lease, ordinal, goOn)
+	switch {
+	case err == nil:
+		return next, nil
+	case store.IsStale(err):
+		return -1, nil
+	case ordinal != job.Args.File && ctx.Err() == nil:
+		// It gets a job of its own, which counts its attempts.
+		return -1, finish(ctx, e, job, func(tx pgx.Tx) error {
+			return e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue)
+		})
+	case errors.Is(err, store.ErrStopped):
+		if err := note(0); err != nil && !store.IsStale(err) {
+			return -1, err
+		}
+		return -1, river.JobSnooze(0) // for any instance, at once
 	case actionOf(err) == export.ActionRenew && ctx.Err() == nil:
 		err = w.renew(ctx, x, err)
 	}
-	return settle(ctx, e, job, x, err, note)
+	return -1, settle(ctx, e, job, x, err, note)
+}
+
+// isDraining reports whether the engine is to stop.
+func (e *Engine) isDraining() bool {
+	select {
+	case <-e.draining:
+		return true
+	default:
+		return false
+	}
 }
 
 func actionOf(err error) export.Action {
@@ -78,27 +114,29 @@ func actionOf(err error) export.Action {
 	return act
 }
 
-func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs], x store.Export, lease *store.Lease) error {
+func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs], x store.Export, lease *store.Lease, ordinal int,
+	goOn func() bool,
+) (next int, err error) {
 	e := w.engine
 	p, ok := e.payers[x.Payer]
 	if !ok {
-		return &UnknownPayerError{x.Payer}
+		return -1, &UnknownPayerError{x.Payer}
 	}
-	f, err := e.store.File(ctx, x.ID, job.Args.File)
+	f, err := e.store.File(ctx, x.ID, ordinal)
 	if err != nil {
-		return err
+		return -1, err
 	}
 	if f.State != "queued" {
-		return nil // a duplicate that comes after the load
+		return -1, nil // a duplicate that comes after the load
 	}
 	if budget := p.Config.Limits.DownloadsPerFile; budget > 0 && f.Downloads >= budget {
-		return &export.Error{
+		return -1, &export.Error{
 			Phase: export.PhaseFile, Code: "download_budget", Action: export.ActionRestart,
 			Detail: "the file was requested as often as limits.downloads_per_file permits",
 		}
 	}
 	if err := e.store.NoteDownload(ctx, x.ID, f.Ordinal); err != nil {
-		return err
+		return -1, err
 	}
 	var source fileLines
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
@@ -118,15 +156,19 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
-	if disagrees(err) && f.Downloads > 0 {
-		return finalError{err} // it has been read once more, and is still not what the manifest says
+	if store.IsMismatch(err) && f.Mismatches > 0 {
+		return -1, finalError{err} // it has been read once more, and is still not what the manifest says
 	}
 	if err != nil {
-		return err
+		return -1, err
 	}
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "file", f.Ordinal, "type", f.ResourceType)
 	if f.ExpectedBytes >= 0 && f.ExpectedBytes != loaded.Bytes { // what is counted, the versions of the guide leave open
 		log.WarnContext(ctx, "the file has another size than the manifest says", "bytes", loaded.Bytes, "manifest", f.ExpectedBytes)
+	}
+	if x.OrganizedBy != "" && f.ExpectedCount >= 0 && f.ExpectedCount != loaded.Lines { // what it counts is open as well
+		log.WarnContext(ctx, "the organized file has another number of lines than the manifest says", "lines", loaded.Lines,
+			"manifest", f.ExpectedCount)
 	}
 	unproven := source.unproven() && f.ExpectedCount < 0 && f.SHA256 == ""
 	if unproven {
@@ -134,27 +176,36 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	}
 	log.InfoContext(ctx, "file loaded", "lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
 		"quarantined", loaded.Quarantined)
-	return finish(ctx, e, job, func(tx pgx.Tx) error {
-		next, err := e.store.FileLoadedTx(ctx, tx, x, f.Ordinal, unproven)
-		switch {
-		case err != nil:
-			return err
-		case next.Publish:
-			return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
-		case next.File >= 0:
-			return e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: next.File}, x.Queue)
-		}
-		return nil
-	})
+	return w.loaded(ctx, job, x, f.Ordinal, unproven, goOn())
 }
 
-// disagrees reports whether a file is not what the manifest says of it.
-func disagrees(err error) bool {
-	if isA[*store.CountMismatchError](err) {
-		return true
+// loaded records that a file is loaded, together with what follows: the publish after the last one; the next file in this
+// job, if it is to go on, or in another; or the end of the job.
+func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs], x store.Export, ordinal int, unproven, goOn bool,
+) (int, error) {
+	e := w.engine
+	next := store.Next{File: -1}
+	err := e.store.InTx(ctx, func(tx pgx.Tx) (err error) {
+		if next, err = e.store.FileLoadedTx(ctx, tx, x, ordinal, unproven); err != nil {
+			return err
+		}
+		switch {
+		case next.File >= 0 && goOn: // without a job, it is the reaper's if this process dies
+			return nil
+		case next.File >= 0:
+			err = e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: next.File}, x.Queue)
+		case next.Publish:
+			err = e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
+		}
+		if err != nil {
+			return err
+		}
+		return completeTx(ctx, tx, job)
+	})
+	if err != nil || !goOn {
+		return -1, err
 	}
-	protocol, ok := errors.AsType[*export.Error](err)
-	return ok && protocol.Code == export.CodeFileChecksum
+	return next.File, nil
 }
 
 // renew asks for the manifest again, whose links had expired, and stores the new ones (protocol.md MAN-14). It returns
@@ -209,6 +260,9 @@ func (f *fileLines) open(body *export.Body, maxLine int64) {
 // Next implements store.LineSource.
 func (f *fileLines) Next() (store.Line, error) {
 	line, err := f.lines.Next()
+	if protocol, ok := errors.AsType[*export.Error](err); ok && protocol.Code == export.CodeFileChecksum {
+		err = &store.MismatchError{Err: err}
+	}
 	if err != nil {
 		return store.Line{}, err
 	}

@@ -48,20 +48,21 @@ type File struct {
 	Headers      int64 // lines that open a block of organized output
 	Chunks       int
 	Downloads    int
+	Mismatches   int  // downloads that were whole, and not what the manifest says
 	Unproven     bool // nothing said that the file was whole but the end of the connection (protocol.md FILE-6)
 }
 
 const fileColumns = `
 	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
 	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, headers, chunks,
-	downloads, unproven`
+	downloads, mismatches, unproven`
 
 func scanFile(row pgx.CollectableRow) (File, error) {
 	var f File
 	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
 		&f.Protection, &f.State,
 		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
-		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Headers, &f.Chunks, &f.Downloads, &f.Unproven)
+		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Headers, &f.Chunks, &f.Downloads, &f.Mismatches, &f.Unproven)
 	return f, err
 }
 
@@ -147,7 +148,8 @@ func nextFile(ctx context.Context, tx pgx.Tx, id int64) (int, bool, error) {
 	err := tx.QueryRow(ctx, `
 		UPDATE ingest.export_file SET state = 'queued', job_due_at = now()
 		WHERE export_id = $1 AND ordinal = (
-			SELECT ordinal FROM ingest.export_file WHERE export_id = $1 AND state = 'pending'
+			SELECT ordinal FROM ingest.export_file
+			WHERE export_id = $1 AND state = 'pending' AND state IN ('pending', 'queued') -- the index of what is left
 			ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED)
 		RETURNING ordinal`, id).Scan(&ordinal)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -273,7 +275,7 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordi
 		next.File = file
 		return next, nil
 	}
-	err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND state <> 'loaded')`,
+	err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND state IN ('pending', 'queued'))`,
 		exportID).Scan(&next.Publish)
 	if err != nil {
 		return next, fmt.Errorf("look for files that are not loaded: %w", err)

@@ -72,7 +72,8 @@ func (e *ReadError) Unwrap() error { return e.Err }
 // new checkpoint. Each chunk commits together with the checkpoint behind it, so whatever happens, a later call goes on
 // where this one ended, and no chunk is staged twice. It does not mark the file as loaded: see FileLoadedTx.
 //
-// Errors: ErrStopped, ErrFileChanged, a *ReadError from the source, a *CountMismatchError, or a failure of Postgres. A
+// Errors: ErrStopped, ErrFileChanged, a *ReadError from the source, one that IsMismatch, or a failure of Postgres. After a
+// mismatch and ErrFileChanged, what was staged of the file is void. A
 // change that came too late (IsStale) means that the export is not loading any more.
 func (s *Store) LoadFile(ctx context.Context, lease *Lease, e Export, f File, o LoadOptions) (File, error) {
 	if o.ChunkBytes == 0 {
@@ -83,17 +84,27 @@ func (s *Store) LoadFile(ctx context.Context, lease *Lease, e Export, f File, o 
 		partitions: make(map[string]bool), staged: make(map[string]bool),
 	}
 	err := l.run(ctx)
-	if errors.Is(err, ErrFileChanged) || isCountMismatch(err) {
-		if resetErr := s.resetFile(ctx, lease.Conn(), f); resetErr != nil {
+	if mismatch := IsMismatch(err); mismatch || errors.Is(err, ErrFileChanged) {
+		if resetErr := s.resetFile(ctx, lease.Conn(), f, mismatch); resetErr != nil {
 			return l.file, resetErr
 		}
 	}
 	return l.file, err
 }
 
-func isCountMismatch(err error) bool {
-	var mismatch *CountMismatchError
-	return errors.As(err, &mismatch)
+// MismatchError wraps the word of a source that what it gave was whole, and not what the manifest says.
+type MismatchError struct{ Err error }
+
+func (e *MismatchError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the source's error.
+func (e *MismatchError) Unwrap() error { return e.Err }
+
+// IsMismatch reports whether a file was whole, and not what the manifest says: by its lines, or by its source's word.
+func IsMismatch(err error) bool {
+	var lines *CountMismatchError
+	var other *MismatchError
+	return errors.As(err, &lines) || errors.As(err, &other)
 }
 
 // loader is one call of LoadFile. One goroutine reads and scans, the caller's copies; two chunks go round between them.
@@ -503,14 +514,15 @@ func (l *loader) stageRest(ctx context.Context, tx pgx.Tx, c *chunk) error {
 	return nil
 }
 
-// resetFile voids what was staged of a file, so that it is loaded from its beginning.
-func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File) error {
+// resetFile voids what was staged of a file, so that it is loaded from its beginning, and counts a mismatch.
+func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File, mismatch bool) error {
 	return inTx(ctx, conn, func(tx pgx.Tx) error {
 		err := change(ctx, tx, `
 			UPDATE ingest.export_file
 			SET line_number = 0, lines = 0, bytes = 0, prefix_digest = NULL, staged = 0, unchanged = 0, deletions = 0,
-				quarantined = 0, outcomes = 0, subsetted = 0, headers = 0, chunks = 0
-			WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, f.ExportID, f.Ordinal)
+				quarantined = 0, outcomes = 0, subsetted = 0, headers = 0, chunks = 0,
+				mismatches = mismatches + $3::boolean::integer
+			WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, f.ExportID, f.Ordinal, mismatch)
 		if err != nil {
 			return err
 		}
