@@ -23,10 +23,11 @@ var may = map[string][]string{
 	"internal/export":         {"internal/config", "internal/fhir", "internal/outbound", "internal/smartauth"},
 	"internal/store":          {"internal/fhir", "migrations"},
 	"internal/store/embedded": {},
-	"internal/scheduler":      {"internal/config", "internal/export", "internal/smartauth", "internal/store"},
+	"internal/exportlog":      {},
+	"internal/scheduler":      {"internal/config", "internal/export", "internal/exportlog", "internal/smartauth", "internal/store"},
 	"internal/ops":            {"internal/config", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
-		"internal/awssecrets", "internal/config", "internal/export", "internal/ops", "internal/outbound", "internal/scheduler",
+		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 	"internal/payersim": {"internal/fhir"},

@@ -164,6 +164,11 @@ var keys = map[string]key{
 		text:     "The RFC 3339 instant that a full run sends as `_since`, where leaving it out does not mean all (AB2D).",
 		standard: "none: full runs send no `_since`",
 	},
+	"payers[].export.log": {
+		text: "A directory for a log of each export, `PAYER-NUMBER.ndjson`, in the form of the SMART Bulk Data client: for escalations to the" +
+			" payer. It holds no token, no query of a URL and none of the payer's own words.",
+		standard: "none: no log",
+	},
 	"payers[].export.newcomers": {
 		text: "What becomes of patients who join the group between two runs, and whose history an incremental run may leave out: `backfill`" +
 			" asks for theirs alone (`patient`, by POST), and where the payer does not take that makes the next run a full one, as `full`" +

@@ -154,6 +154,8 @@ type Export struct {
 	SinceOverlap time.Duration `yaml:"since_overlap"`
 	FullSince    string        `yaml:"full_since"`
 	FullSchedule string        `yaml:"full_schedule"`
+	// Log is the directory for the logs of exports in the SMART Bulk Data client's form; empty: none.
+	Log string `yaml:"log"`
 	// Newcomers is backfill, full or ignore: what becomes of patients who join a group between two exports.
 	Newcomers        string `yaml:"newcomers"`
 	OrganizeOutputBy string `yaml:"organize_output_by"`

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ingestd/internal/config"
+	"ingestd/internal/exportlog"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
@@ -84,7 +85,8 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
-		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
+		ExportLog: &exportlog.Log{Logger: o.Logger},
+		Control:   c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
 		ChunkBytes: int(c.Workers.Chunk),
 	})
 	if err != nil {

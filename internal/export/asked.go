@@ -64,3 +64,18 @@ func askedValues(u *url.URL) map[string][]string {
 	}
 	return asked
 }
+
+// Describe returns the address and the parameters of a kick-off, without the patients that it names: what may stand in a log.
+func (c *Client) Describe(r KickOffRequest) (address string, asked map[string]string) {
+	path, err := exportPath(c.payer.Export)
+	if err != nil {
+		return "", nil // the configuration was checked
+	}
+	asked = make(map[string]string)
+	for _, p := range c.parameters(r, nil) {
+		if p.name != "patient" {
+			asked[p.name] = strings.Join(p.values, ",")
+		}
+	}
+	return c.base.String() + path, asked
+}

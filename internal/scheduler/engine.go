@@ -16,6 +16,7 @@ import (
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
+	"ingestd/internal/exportlog"
 	"ingestd/internal/store"
 )
 
@@ -48,6 +49,8 @@ type Options struct {
 	Payers   []Payer
 	Logger   *slog.Logger
 	Observer Observer // may be nil
+	// ExportLog writes the logs of payers that are to have one; nil writes none.
+	ExportLog *exportlog.Log
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
 	Control, Downloads int
 	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.

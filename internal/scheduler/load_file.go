@@ -138,6 +138,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	if err := e.store.NoteDownload(ctx, x.ID, f.Ordinal); err != nil {
 		return -1, err
 	}
+	e.journalRequest(x, f)
 	var source fileLines
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
 		ChunkBytes: e.options.ChunkBytes,
@@ -156,6 +157,9 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
+	if !errors.Is(err, store.ErrStopped) && !store.IsStale(err) {
+		e.journalDownload(x, f, loaded, err)
+	}
 	if store.IsMismatch(err) && f.Mismatches > 0 {
 		return -1, finalError{err} // it has been read once more, and is still not what the manifest says
 	}

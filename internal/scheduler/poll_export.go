@@ -50,6 +50,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 			}, note)
 		}
 		status, err := poll(ctx, p.Client, x)
+		e.journalStatus(x, status, err)
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
 		}

@@ -109,6 +109,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,
 		"quarantined", published.Quarantined, "seconds", time.Since(x.CreatedAt).Seconds())
 	e.observer.ExportEnded(x.Payer, published)
+	if progress, err := e.store.Progress(ctx, x.ID); err == nil { // a count for a log
+		e.journalEnd(published, progress.Files)
+	}
 	return nil
 }
 

@@ -56,6 +56,7 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 		if limit := p.Config.Export.Timeout; err != nil && limit > 0 && time.Since(later(x.CreatedAt, x.KickedOffAt)) > limit {
 			err = finalError{err} // a payer that is busy for ever
 		}
+		e.journalKickOff(x, p.Client, err)
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
 		}
