@@ -221,6 +221,18 @@ COMMENT ON TABLE ingest.payer IS 'What operators decided about a payer, and what
 COMMENT ON COLUMN ingest.payer.fhir_url IS 'Where the payer was at the last start: another API version under the same name is warned of.';
 COMMENT ON COLUMN ingest.payer.backfill_refused_at IS 'When the payer refused an export of single patients: newcomers make the next export a full one.';
 
+CREATE TABLE ingest.host (
+    host          text PRIMARY KEY,
+    blocked_until timestamptz NOT NULL,
+    allowance     integer,
+    slowed_at     timestamptz NOT NULL,
+    grown_at      timestamptz
+);
+COMMENT ON TABLE ingest.host IS 'Hosts of files that answered 429 or 503: what all payers and instances that use them have to know.';
+COMMENT ON COLUMN ingest.host.host IS 'The origin: scheme, name and port.';
+COMMENT ON COLUMN ingest.host.blocked_until IS 'Nobody asks it for a file before.';
+COMMENT ON COLUMN ingest.host.allowance IS 'How many files it is asked for at once, over all instances; null: as limits.downloads has it.';
+
 CREATE TABLE ingest.newcomer (
     payer      text        NOT NULL,
     patient_id text        NOT NULL,

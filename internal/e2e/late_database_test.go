@@ -24,14 +24,14 @@ type front struct {
 // open makes Postgres be there until the test ends.
 func (f *front) open(t *testing.T) {
 	t.Helper()
-	var err error
-	if f.listener, err = (&net.ListenConfig{}).Listen(t.Context(), "tcp", f.address); err != nil {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", f.address)
+	if err != nil {
 		t.Fatal(err)
 	}
-	f.address = f.listener.Addr().String()
+	f.listener, f.address = listener, listener.Addr().String()
 	f.group.Go(func() {
 		for {
-			client, err := f.listener.Accept()
+			client, err := listener.Accept()
 			if err != nil {
 				return
 			}

@@ -78,6 +78,7 @@ func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], 
 	}
 	note := func(wait time.Duration) error { return e.store.NoteFileDue(ctx, exportID, ordinal, wait) }
 	next, err = w.load(ctx, job, x, lease, ordinal, goOn)
+	var busy *store.HostBusyError
 	switch {
 	case err == nil:
 		return next, nil
@@ -88,6 +89,11 @@ func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], 
 		return -1, finish(ctx, e, job, func(tx pgx.Tx) error {
 			return e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue)
 		})
+	case errors.As(err, &busy):
+		if err := note(busy.Wait); err != nil && !store.IsStale(err) {
+			return -1, err
+		}
+		return -1, river.JobSnooze(busy.Wait) // the worker is for files of other hosts
 	case errors.Is(err, store.ErrStopped):
 		if err := note(0); err != nil && !store.IsStale(err) {
 			return -1, err
@@ -135,6 +141,11 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 			Detail: "the file was requested as often as limits.downloads_per_file permits",
 		}
 	}
+	host := hostOf(f.URL)
+	limited, err := e.store.TakeSlot(ctx, lease, host)
+	if err != nil {
+		return -1, err
+	}
 	if err := e.store.NoteDownload(ctx, x.ID, f.Ordinal); err != nil {
 		return -1, err
 	}
@@ -157,6 +168,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
+	e.governed(ctx, host, limited, err)
 	if !errors.Is(err, store.ErrStopped) && !store.IsStale(err) {
 		e.journalDownload(x, f, loaded, err)
 	}

@@ -19,7 +19,19 @@ var ErrLocked = errors.New("another job is at work on it")
 // is free as soon as Postgres notices that it is gone; and what is written through Conn cannot outlive the lock.
 type Lease struct {
 	conn *pgxpool.Conn
-	key  int64
+	keys []int64
+}
+
+// also takes a further lock for as long as the lease lives; false where somebody holds it.
+func (l *Lease) also(ctx context.Context, key int64) (bool, error) {
+	var locked bool
+	if err := l.Conn().QueryRow(ctx, `SELECT pg_try_advisory_lock($1)`, key).Scan(&locked); err != nil {
+		return false, fmt.Errorf("take a lock: %w", err)
+	}
+	if locked {
+		l.keys = append(l.keys, key)
+	}
+	return locked, nil
 }
 
 // LockExport takes the lock on an export's publish; ErrLocked where somebody holds it.
@@ -46,7 +58,7 @@ func (s *Store) lock(ctx context.Context, key int64) (*Lease, error) {
 		conn.Release()
 		return nil, ErrLocked
 	}
-	return &Lease{conn: conn, key: key}, nil
+	return &Lease{conn: conn, keys: []int64{key}}, nil
 }
 
 // Conn is the connection that holds the lock.
@@ -54,7 +66,9 @@ func (l *Lease) Conn() *pgx.Conn { return l.conn.Conn() }
 
 // Release gives the lock and the connection back.
 func (l *Lease) Release(ctx context.Context) {
-	unlock(ctx, l.conn.Conn(), l.key)
+	for _, key := range l.keys {
+		unlock(ctx, l.conn.Conn(), key)
+	}
 	l.conn.Release()
 }
 
