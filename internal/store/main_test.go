@@ -174,12 +174,18 @@ var permissive = store.PublishOptions{
 
 func publish(t *testing.T, s *store.Store, id int64, o store.PublishOptions) (store.Export, error) {
 	t.Helper()
+	return publishThen(t, s, id, o, nil)
+}
+
+// publishThen publishes an export in a transaction that then fails, unless with is nil.
+func publishThen(t *testing.T, s *store.Store, id int64, o store.PublishOptions, with error) (store.Export, error) {
+	t.Helper()
 	lease, err := s.LockExport(t.Context(), id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer lease.Release(t.Context())
-	return s.Publish(t.Context(), lease, id, o, func(context.Context, pgx.Tx) error { return nil })
+	return s.Publish(t.Context(), lease, id, o, func(context.Context, pgx.Tx) error { return with })
 }
 
 // run makes, loads and publishes an export.
