@@ -27,3 +27,29 @@ func TestFILE10_thousands_of_tiny_files_share_few_jobs_and_survive_refusals(t *t
 		t.Errorf("%d files are not loaded", got)
 	}
 }
+
+func TestServe_goes_on_with_tiny_files_after_kill_9_and_SIGTERM(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.payer("tiny", payersim.Options{
+		Patients: 100, Seed: 9, LinesPerFile: 2, Faults: payersim.Faults{BytesPerSecond: 400_000},
+	})
+	s.configure("shutdown: {grace: 20s}", []payer{p}, "schedule: \"@every 2s\"\nexport: {since: never}\nlimits: {downloads: 2}")
+	loaded := func() int64 {
+		return s.number(`SELECT count(*) FROM ingest.export_file WHERE export_id = 1 AND state = 'loaded'`)
+	}
+	victim := s.start("serve")
+	s.wait("some files", func() bool { return loaded() > 50 })
+	s.kill(victim)
+	lines := s.staged()
+	second := s.start("serve")
+	s.wait("the files to be taken over", func() bool { return s.staged() > lines })
+	s.stop(second)
+	if n := s.number(`SELECT count(*) FROM river.river_job WHERE state = 'running' AND kind = 'load_file'`); n > 2 {
+		t.Errorf("%d loads are left running, want those of the killed process at most", n)
+	}
+	third := s.start("serve")
+	s.wait("the publish", func() bool { return s.published("tiny") >= 1 })
+	s.stop(third)
+	s.loadedOnce(p, lines)
+}

@@ -142,6 +142,7 @@ func (e *Engine) Run(ctx context.Context) error {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
 	e.noteBases(ctx)
+	e.warnOfSharedClients(ctx)
 	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
 	select {
 	case <-ctx.Done():
