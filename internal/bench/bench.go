@@ -165,7 +165,11 @@ func set(ctx context.Context, o Options) (b *bench, err error) {
 }
 
 func (b *bench) startDatabase(ctx context.Context) (err error) {
-	if b.database, err = embedded.Start(ctx, embedded.Options{Dir: b.databaseDir}); err != nil {
+	if b.database, err = embedded.Start(ctx, embedded.Options{
+		Dir: b.databaseDir,
+		// One contender's tables would be vacuumed while the next is measured: watch does it between them.
+		Settings: map[string]string{"autovacuum": "off"},
+	}); err != nil {
 		return fmt.Errorf("start Postgres: %w", err)
 	}
 	for _, conn := range []**pgx.Conn{&b.db, &b.reader} {

@@ -91,8 +91,10 @@ func (b *bench) forget(ctx context.Context, payer string) error {
 
 // watch adds to what a contender took what the payer and Postgres took meanwhile, and how long a reader had to wait.
 func (b *bench) watch(ctx context.Context, run func() (Usage, error)) (Usage, error) {
-	if _, err := b.db.Exec(ctx, `CHECKPOINT`); err != nil { // what the one before left behind
-		return Usage{}, fmt.Errorf("make a checkpoint: %w", err)
+	for _, sql := range []string{`VACUUM`, `CHECKPOINT`} { // what the one before left behind
+		if _, err := b.db.Exec(ctx, sql); err != nil {
+			return Usage{}, fmt.Errorf("clear up before the next: %w", err)
+		}
 	}
 	wal, payer, postgres, err := b.counters(ctx)
 	if err != nil {
