@@ -64,18 +64,23 @@ const (
 // LoadFaults reads a fault file: YAML with the keys of [Faults]; an unknown key, a wrong type or a second document is
 // an error.
 func LoadFaults(path string) (Faults, error) {
-	var f Faults
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return f, fmt.Errorf("read fault file: %w", err)
+		return Faults{}, fmt.Errorf("read fault file: %w", err)
 	}
-	if err := yaml.Load(text, &f, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
-		return f, fmt.Errorf("fault file %s: %w", path, err)
-	}
-	if err := f.check(); err != nil {
+	f, err := parseFaults(text)
+	if err != nil {
 		return f, fmt.Errorf("fault file %s: %w", path, err)
 	}
 	return f, nil
+}
+
+func parseFaults(text []byte) (Faults, error) {
+	var f Faults
+	if err := yaml.Load(text, &f, yaml.WithKnownFields(), yaml.WithUniqueKeys()); err != nil {
+		return f, fmt.Errorf("read faults: %w", err)
+	}
+	return f, f.check()
 }
 
 func (f Faults) check() error {

@@ -130,6 +130,8 @@ func (s *Server) routes() {
 	mux.HandleFunc("GET /_sim/truth", s.serveTruth)
 	mux.HandleFunc("GET /_sim/stats", s.serveStats)
 	mux.HandleFunc("POST /_sim/advance", s.serveAdvance)
+	mux.HandleFunc("GET /_sim/faults", s.serveFaults)
+	mux.HandleFunc("PUT /_sim/faults", s.replaceFaults)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, refusal{status: http.StatusNotFound, code: "not-found", text: "there is nothing at this address"})
 	})

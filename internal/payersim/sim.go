@@ -2,11 +2,15 @@ package payersim
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strconv"
+
+	"go.yaml.in/yaml/v4"
 )
 
 // Stats are what the payer has seen and done since its start.
@@ -134,6 +138,40 @@ func (s *Server) serveTruth(w http.ResponseWriter, r *http.Request) {
 	if err != nil || failed != nil || buffered.Flush() != nil {
 		panic(http.ErrAbortHandler)
 	}
+}
+
+const maxFaultsBytes = 1 << 20
+
+// serveFaults answers GET /_sim/faults with the fault plan in force, as YAML.
+func (s *Server) serveFaults(w http.ResponseWriter, _ *http.Request) {
+	text, err := yaml.Dump(s.plan().Faults)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	writeBody(w, http.StatusOK, "application/yaml", text)
+}
+
+// replaceFaults answers PUT /_sim/faults: the body, YAML or JSON with the keys of a fault file, takes the plan's place, and what
+// it counts starts at zero. What makes no sense is refused, and changes nothing.
+func (s *Server) replaceFaults(w http.ResponseWriter, r *http.Request) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFaultsBytes))
+	if err != nil {
+		http.Error(w, "the faults cannot be read", http.StatusBadRequest)
+		return
+	}
+	faults := Faults{}
+	if len(bytes.TrimSpace(text)) > 0 { // nothing: no faults
+		faults, err = parseFaults(text)
+	}
+	if err == nil {
+		err = s.SetFaults(faults)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // serveStats answers GET /_sim/stats.
