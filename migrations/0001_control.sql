@@ -37,6 +37,7 @@ CREATE TABLE ingest.export (
     organized_by     text        NOT NULL DEFAULT '',
     transaction_at   timestamptz,
     expires_at       timestamptz,
+    late_at          timestamptz,
 
     created_at       timestamptz NOT NULL DEFAULT now(),
     kicked_off_at    timestamptz,
@@ -79,6 +80,7 @@ COMMENT ON COLUMN ingest.export.kick_off_in_doubt IS 'A kick-off was sent whose 
 COMMENT ON COLUMN ingest.export.adopted IS 'The payer named this running export as one that blocks ours, after the answer to our kick-off had been lost.';
 COMMENT ON COLUMN ingest.export.separate_status IS 'The payer tells the state of the export apart from that of the request for it.';
 COMMENT ON COLUMN ingest.export.transaction_time IS 'transactionTime of the manifest, as the payer wrote it.';
+COMMENT ON COLUMN ingest.export.late_at IS 'Since when its files will have expired before they are loaded, if it goes on as it does.';
 COMMENT ON COLUMN ingest.export.organized_by IS 'The resource type by whose instances the payer organized the output; empty: by type.';
 COMMENT ON COLUMN ingest.export.progress_at IS 'When the payer last said something else of its progress.';
 COMMENT ON COLUMN ingest.export.stalled_at IS 'Since when it takes far longer than others of this payer did, while its progress stands still.';
@@ -93,6 +95,7 @@ COMMENT ON COLUMN ingest.export.superseded IS 'Lines that a newer or later versi
 CREATE TABLE ingest.export_file (
     export_id      bigint  NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
     ordinal        integer NOT NULL,
+    place          text    NOT NULL,
     kind           text    NOT NULL CHECK (kind IN ('output', 'deleted', 'error')),
     resource_type  text    NOT NULL DEFAULT '',
     url            text    NOT NULL,
@@ -101,6 +104,7 @@ CREATE TABLE ingest.export_file (
     expected_bytes bigint,
     sha256         text    NOT NULL DEFAULT '',
     protection     text    NOT NULL DEFAULT '',
+    expires_at     timestamptz,
     state          text    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'queued', 'loaded', 'failed')),
     job_due_at     timestamptz,
     line_number    bigint  NOT NULL DEFAULT 0,
@@ -122,11 +126,14 @@ CREATE TABLE ingest.export_file (
     loaded_at      timestamptz,
     error_code     text    NOT NULL DEFAULT '',
     error          text    NOT NULL DEFAULT '',
-    PRIMARY KEY (export_id, ordinal)
+    PRIMARY KEY (export_id, ordinal),
+    UNIQUE (export_id, place)
 );
-CREATE INDEX export_file_left ON ingest.export_file (export_id, ordinal) WHERE state IN ('pending', 'queued');
+CREATE INDEX export_file_left ON ingest.export_file (export_id, expires_at, ordinal) WHERE state IN ('pending', 'queued');
 CREATE INDEX export_file_queued ON ingest.export_file (job_due_at) WHERE state = 'queued';
 COMMENT ON TABLE ingest.export_file IS 'One row a file of a manifest, with the checkpoint up to which it is staged.';
+COMMENT ON COLUMN ingest.export_file.place IS 'Where the manifest names the file: page, list and position, which do not change when its URL does.';
+COMMENT ON COLUMN ingest.export_file.expires_at IS 'Until when the URL is good, where the URL itself says so.';
 COMMENT ON COLUMN ingest.export_file.sha256 IS 'Of the decompressed file, where the manifest names it.';
 COMMENT ON COLUMN ingest.export_file.protection IS 'A scheme of authorization or encryption that the manifest names and ingestd does not know.';
 COMMENT ON COLUMN ingest.export_file.mismatches IS 'How often a whole download had not the lines or the checksum that the manifest names.';

@@ -33,6 +33,8 @@ type Manifest struct {
 	Errors []File
 	// Next is the URL of the next page, absolute, empty on the last one and in what Poll returns, which holds all pages.
 	Next string
+	// Pages is how many pages this is: 1, or more in what Poll returns.
+	Pages int
 	// OutputOrganizedBy is set where output files hold blocks of several types (MAN-12).
 	OutputOrganizedBy string
 	// Extension is an object up to STU3 and an array in STU4, unread.
@@ -42,6 +44,9 @@ type Manifest struct {
 	// Warnings say what was passed over or mended; they are safe to log.
 	Warnings []string
 }
+
+// Files returns how many files the manifest lists.
+func (m *Manifest) Files() int { return len(m.Output) + len(m.Deleted) + len(m.Errors) }
 
 // File is one file of an export.
 type File struct {
@@ -63,9 +68,11 @@ type File struct {
 	Size int64
 	// CountSeverity is what STU4 tells of an outcome file: how many issues of each severity it holds.
 	CountSeverity json.RawMessage
-	// Page is the page of the manifest that lists the file, from 0. A page never changes but for its URLs, so that page and
-	// position tell which file it is (MAN-8).
-	Page int
+	// Place is where the manifest lists the file: the number of the page, from 0, the list, and the position in it. A page never
+	// changes but for its URLs, so that the place tells which file it is (MAN-8).
+	Place string
+	// Expires is until when the URL is good, as far as its signature says so; zero where it does not.
+	Expires time.Time
 	// Unknown holds the members that no version of the guide knows.
 	Unknown map[string]json.RawMessage
 
@@ -115,7 +122,7 @@ func ParseManifest(r io.Reader, base *url.URL, o ManifestOptions) (*Manifest, er
 	}
 	p := &manifestParser{
 		decoder: json.NewDecoder(skipBOM(r)), base: base, options: o,
-		manifest: &Manifest{RequiresAccessToken: true},
+		manifest: &Manifest{RequiresAccessToken: true, Pages: 1},
 		seen:     make(map[string]bool),
 	}
 	if err := p.run(); err != nil {

@@ -155,12 +155,13 @@ func (p *manifestParser) list(name string, files *[]File) error {
 
 // item reads one file and appends it to the list that it belongs to.
 func (p *manifestParser) item(list string, index int, item map[string]json.RawMessage, files *[]File) error {
-	file := File{Count: -1, Size: -1}
+	file := File{Count: -1, Size: -1, Place: fmt.Sprintf("0/%s/%d", list, index)}
 	u, err := p.options.Resolve(p.base, stringOf(item["url"]))
 	if err != nil {
 		return &badURLError{list, index, err}
 	}
 	file.URL = u.String()
+	file.Expires = urlExpires(u)
 	file.RequiresAccessToken = p.options.NeedsToken(u)
 	for name, value := range item {
 		switch name {

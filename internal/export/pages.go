@@ -3,6 +3,8 @@ package export
 import (
 	"context"
 	"net/http"
+	"strconv"
+	"strings"
 )
 
 // maxPages bounds the pages of one manifest.
@@ -51,8 +53,7 @@ func pagesError(code, detail string) *Error {
 // (MAN-9, MAN-10).
 type pages struct {
 	*Manifest
-	number int
-	seen   map[string]bool
+	seen map[string]bool
 }
 
 func newPages(first *Manifest) *pages {
@@ -78,10 +79,10 @@ func (p *pages) add(page *Manifest) string {
 	case page.OutputOrganizedBy != p.OutputOrganizedBy:
 		return "a further page of the manifest has another outputOrganizedBy"
 	}
-	p.number++
 	p.Output = p.merge("output", p.Output, page.Output)
 	p.Deleted = p.merge("deleted", p.Deleted, page.Deleted)
 	p.Errors = p.merge("error", p.Errors, page.Errors)
+	p.Pages++
 	p.HasDeleted = p.HasDeleted || page.HasDeleted
 	for _, warning := range page.Warnings {
 		if len(p.Warnings) < maxWarnings {
@@ -98,7 +99,7 @@ func (p *pages) merge(name string, known, more []File) []File {
 			continue
 		}
 		p.seen[key] = true
-		file.Page = p.number
+		file.Place = strconv.Itoa(p.Pages) + strings.TrimPrefix(file.Place, "0")
 		known = append(known, file)
 	}
 	return known

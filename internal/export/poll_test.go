@@ -433,8 +433,8 @@ func TestMAN9_pages(t *testing.T) {
 				t.Errorf("got complete %v, %+v, want %v, %d files and the error file once", status.Complete, status.Manifest,
 					test.complete, test.files)
 			}
-			if last := status.Manifest.Output[len(status.Manifest.Output)-1]; test.files == 3 && last.Page != 2 {
-				t.Errorf("got page %d for the last file, want 2", last.Page)
+			if last := status.Manifest.Output[len(status.Manifest.Output)-1]; test.files == 3 && last.Place != "2/output/0" {
+				t.Errorf("got %s as the place of the last file, want 2/output/0", last.Place)
 			}
 		})
 	}

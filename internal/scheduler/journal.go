@@ -49,13 +49,9 @@ func (e *Engine) journalStatus(x store.Export, status export.Status, failure err
 	default:
 		m := status.Manifest
 		e.journal(x, exportlog.StatusComplete, exportlog.Detail{"transactionTime": m.TransactionTime})
-		pages := 1
-		for _, file := range m.Output {
-			pages = max(pages, file.Page+1)
-		}
 		e.journal(x, exportlog.ManifestComplete, exportlog.Detail{
 			"transactionTime": m.TransactionTime, "totalOutputFileCount": len(m.Output), "totalDeletedFileCount": len(m.Deleted),
-			"totalErrorFileCount": len(m.Errors), "totalManifests": pages,
+			"totalErrorFileCount": len(m.Errors), "totalManifests": m.Pages,
 		})
 	}
 }

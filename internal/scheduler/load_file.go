@@ -73,7 +73,7 @@ func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], 
 	if err != nil {
 		return -1, err
 	}
-	if x.State != store.StateLoading {
+	if x.State != store.StateLoading && x.State != store.StatePolling {
 		return -1, nil
 	}
 	note := func(wait time.Duration) error { return e.store.NoteFileDue(ctx, exportID, ordinal, wait) }
@@ -232,22 +232,14 @@ func (w *loadFileWorker) renew(ctx context.Context, x store.Export, expired erro
 	if err != nil {
 		return err
 	}
-	if !status.Complete {
+	if status.Manifest == nil {
 		return retry(expired)
 	}
-	var same bool
 	err = e.store.InTx(ctx, func(tx pgx.Tx) error {
-		same, err = e.store.RenewURLsTx(ctx, tx, x.ID, storedManifest(status))
-		return err
+		return manifestError(e.store.RenewURLsTx(ctx, tx, x.ID, storedManifest(status), status.Complete))
 	})
 	if err != nil {
 		return err
-	}
-	if !same {
-		return &export.Error{
-			Phase: export.PhaseFile, Code: "manifest_changed", Action: export.ActionRestart,
-			Detail: "the links expired, and the manifest that was asked for again lists other files",
-		}
 	}
 	return retry(expired)
 }

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,11 @@ type payer struct {
 	members string
 	// top are further members of the manifest itself, likewise.
 	top string
+	// files are further files by their name, under /file/; read counts the requests for each.
+	files map[string]string
+	read  map[string]int
+	// signatures counts the URLs of files that were given out.
+	signatures atomic.Int64
 	// onFile writes the file; nil answers that the export is still at work.
 	onFile func(w http.ResponseWriter)
 }
@@ -103,6 +109,16 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 	mux.HandleFunc("GET /file", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/fhir+ndjson")
 		p.onFile(w)
+	})
+	mux.HandleFunc("GET /file/{name}", func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.read == nil {
+			p.read = make(map[string]int)
+		}
+		p.read[r.PathValue("name")]++
+		w.Header().Set("Content-Type", "application/fhir+ndjson")
+		fmt.Fprint(w, p.files[r.PathValue("name")])
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() {

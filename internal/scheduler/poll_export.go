@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/export"
@@ -55,6 +54,11 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 			return settle(ctx, e, job, x, err, note)
 		}
 		if !status.Complete {
+			if status.Manifest != nil && loadsAhead(p, x) {
+				if err := e.loadPages(ctx, x, p, status); err != nil && !store.IsStale(err) {
+					return settle(ctx, e, job, x, err, note)
+				}
+			}
 			delay := p.Client.PollDelay(status, x.Polls)
 			if err := e.store.NotePoll(ctx, x.ID, x.Generation, status.Progress, status.Percent, delay); err != nil {
 				if store.IsStale(err) {
@@ -70,51 +74,11 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		if ours, err := checkAdopted(ctx, e, job, x, p.Client, &status); err != nil || !ours {
 			return err
 		}
-		m := storedManifest(status)
-		e.logger.InfoContext(ctx, "export complete at the payer", "payer", x.Payer, "export_id", x.ID, "files", len(m.Files))
-		return finish(ctx, e, job, func(tx pgx.Tx) error {
-			first, err := e.store.ManifestTx(ctx, tx, x.ID, x.Generation, m, p.Config.Limits.Downloads)
-			if err != nil {
-				return err
-			}
-			for _, ordinal := range first {
-				if err := e.insertTx(ctx, tx, loadFileArgs{ExportID: x.ID, File: ordinal}, x.Queue); err != nil {
-					return err
-				}
-			}
-			if len(first) == 0 {
-				return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
-			}
-			return nil
-		})
-	})
-}
-
-// storedManifest is what the store keeps of a manifest. Deleted files come last, though they are applied after all output
-// anyway: the order is that of the ordinals, and the payer's.
-func storedManifest(s export.Status) store.Manifest {
-	m := store.Manifest{
-		TransactionTime: s.Manifest.TransactionTime, TransactionAt: s.Manifest.Time, ExpiresAt: s.Expires,
-		OrganizedBy: s.Manifest.OutputOrganizedBy,
-	}
-	for _, group := range []struct {
-		kind  store.FileKind
-		files []export.File
-	}{
-		{store.FileOutput, s.Manifest.Output},
-		{store.FileDeleted, s.Manifest.Deleted},
-		{store.FileError, s.Manifest.Errors},
-	} {
-		for _, f := range group.files {
-			kind := group.kind
-			if kind == store.FileOutput && f.Type == "OperationOutcome" {
-				kind = store.FileError // protocol.md MAN-3
-			}
-			m.Files = append(m.Files, store.ManifestFile{
-				Kind: kind, ResourceType: f.Type, URL: f.URL, RequiresToken: f.RequiresAccessToken, ExpectedCount: f.Count,
-				ExpectedBytes: f.Size, SHA256: f.SHA256, Protection: f.Protection,
-			})
+		e.logger.InfoContext(ctx, "export complete at the payer", "payer", x.Payer, "export_id", x.ID, "files", status.Manifest.Files())
+		err = e.loadManifest(ctx, job, x, p, status)
+		if isA[*export.Error](err) {
+			return settle(ctx, e, job, x, err, note)
 		}
-	}
-	return m
+		return err
+	})
 }

@@ -34,7 +34,17 @@ type reapWorker struct {
 
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
-	return errors.Join(w.engine.reap(ctx, 0), w.engine.store.PruneTicks(ctx, tickRetention))
+	return errors.Join(w.engine.reap(ctx, 0), w.engine.warnOfLate(ctx), w.engine.store.PruneTicks(ctx, tickRetention))
+}
+
+// warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.
+func (e *Engine) warnOfLate(ctx context.Context) error {
+	late, err := e.store.LateExports(ctx)
+	for _, x := range late {
+		e.logger.WarnContext(ctx, "files of an export expire before they are loaded: raise limits.downloads, or ask the payer to keep them longer",
+			"payer", x.Payer, "export_id", x.ID, "files_left", x.Left, "expires_at", x.ExpiresAt, "estimated_end", x.EndsAt)
+	}
+	return err
 }
 
 // reap enqueues again what is overdue: of one export, or of all where only is 0.

@@ -212,7 +212,8 @@ func TestReap_takes_over_what_nobody_works_on_and_nothing_else(t *testing.T) {
 			return err
 		}
 		_, err := s.ManifestTx(ctx, tx, id, 0, store.Manifest{Files: []store.ManifestFile{
-			{Kind: store.FileOutput, URL: "https://payer.example/1"}, {Kind: store.FileOutput, URL: "https://payer.example/2"},
+			{Place: "0/output/0", Kind: store.FileOutput, URL: "https://payer.example/1"},
+			{Place: "0/output/1", Kind: store.FileOutput, URL: "https://payer.example/2"},
 		}}, 2)
 		return err
 	})

@@ -15,7 +15,7 @@ type State string
 // The states of an export, in the order in which a good one passes them.
 const (
 	StateStarting   State = "starting"   // to be kicked off
-	StatePolling    State = "polling"    // the payer is at work
+	StatePolling    State = "polling"    // the payer is at work; files that it names ahead are copied to staging
 	StateLoading    State = "loading"    // files are copied to staging
 	StatePublishing State = "publishing" // all files are staged
 	StateHeld       State = "held"       // staged, but an operator has to release or reject it
@@ -33,6 +33,9 @@ func (s State) Active() bool {
 	}
 	return false
 }
+
+// loads reports whether files are loaded in this state: while the payer is at work, those of the pages that it sends ahead.
+func (s State) loads() bool { return s == StatePolling || s == StateLoading }
 
 // Kind says whether an export asked for all data or for what changed.
 type Kind string
@@ -297,7 +300,7 @@ func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64, generation i
 			old_status_urls = CASE WHEN adopted OR status_url = '' THEN old_status_urls ELSE old_status_urls || status_url END,
 			restarts = restarts + 1, generation = generation + 1,
 			job_due_at = now(), progress = '',
-			progress_percent = NULL, manifest_at = NULL
+			progress_percent = NULL, manifest_at = NULL, late_at = NULL
 		WHERE id = $1 AND generation = $2 AND state IN ('polling', 'loading')`, id, generation)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ const (
 type File struct {
 	ExportID      int64
 	Ordinal       int
+	Place         string // in the manifest: its page and the position in a list
 	Kind          FileKind
 	ResourceType  string // as the manifest says; empty where it does not
 	URL           string // may carry a signature: never printed
@@ -53,112 +54,17 @@ type File struct {
 }
 
 const fileColumns = `
-	export_id, ordinal, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
+	export_id, ordinal, place, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
 	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, headers, chunks,
 	downloads, mismatches, unproven`
 
 func scanFile(row pgx.CollectableRow) (File, error) {
 	var f File
-	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
+	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Place, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
 		&f.Protection, &f.State,
 		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
 		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Headers, &f.Chunks, &f.Downloads, &f.Mismatches, &f.Unproven)
 	return f, err
-}
-
-// Manifest is what the store keeps of a complete manifest.
-type Manifest struct {
-	TransactionTime string
-	TransactionAt   time.Time
-	ExpiresAt       time.Time
-	OrganizedBy     string // the manifest's outputOrganizedBy
-	Files           []ManifestFile
-}
-
-// ManifestFile is a file that a manifest lists.
-type ManifestFile struct {
-	Kind          FileKind
-	ResourceType  string
-	URL           string
-	RequiresToken bool
-	ExpectedCount int64 // -1 where the manifest says none
-	ExpectedBytes int64 // -1 where the manifest says none
-	SHA256        string
-	Protection    string
-}
-
-// ManifestTx records the files of a complete export: polling → loading, or → publishing where there is no file. It returns
-// the ordinals of the first files to load, at most downloads of them; each file that is loaded then brings the next, so
-// that a payer never has more than downloads files in work, over all instances.
-func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation int, m Manifest, downloads int) ([]int, error) {
-	state := StateLoading
-	if len(m.Files) == 0 {
-		state = StatePublishing
-	}
-	err := change(ctx, tx, `
-		UPDATE ingest.export
-		SET state = $3, transaction_time = $4, transaction_at = $5, expires_at = $6, organized_by = $7, manifest_at = now(), job_due_at = now(),
-			progress = '', progress_percent = NULL
-		WHERE id = $1 AND generation = $2 AND state = 'polling'`,
-		id, generation, state, cleanText(m.TransactionTime), orNull(m.TransactionAt), orNull(m.ExpiresAt),
-		clip(m.OrganizedBy, 64))
-	if err != nil {
-		return nil, err
-	}
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"ingest", "export_file"},
-		[]string{
-			"export_id", "ordinal", "kind", "resource_type", "url", "requires_token", "expected_count", "expected_bytes",
-			"sha256", "protection",
-		},
-		pgx.CopyFromSlice(len(m.Files), func(i int) ([]any, error) {
-			f := m.Files[i]
-			return []any{
-				id, i, string(f.Kind), cleanText(f.ResourceType), cleanText(f.URL), f.RequiresToken, known(f.ExpectedCount),
-				known(f.ExpectedBytes), f.SHA256, clip(f.Protection, 100),
-			}, nil
-		}))
-	if err != nil {
-		return nil, fmt.Errorf("record the files of the manifest: %w", err)
-	}
-	var first []int
-	for range downloads {
-		ordinal, ok, err := nextFile(ctx, tx, id)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			break
-		}
-		first = append(first, ordinal)
-	}
-	return first, nil
-}
-
-// known is a number that the manifest names, null where it does not.
-func known(n int64) *int64 {
-	if n < 0 {
-		return nil
-	}
-	return &n
-}
-
-// nextFile marks the next file of an export as queued.
-func nextFile(ctx context.Context, tx pgx.Tx, id int64) (int, bool, error) {
-	var ordinal int
-	err := tx.QueryRow(ctx, `
-		UPDATE ingest.export_file SET state = 'queued', job_due_at = now()
-		WHERE export_id = $1 AND ordinal = (
-			SELECT ordinal FROM ingest.export_file
-			WHERE export_id = $1 AND state = 'pending' AND state IN ('pending', 'queued') -- the index of what is left
-			ORDER BY ordinal LIMIT 1 FOR UPDATE SKIP LOCKED)
-		RETURNING ordinal`, id).Scan(&ordinal)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, false, nil
-	}
-	if err != nil {
-		return 0, false, fmt.Errorf("queue the next file: %w", err)
-	}
-	return ordinal, true, nil
 }
 
 // File returns one file of an export.
@@ -203,44 +109,6 @@ func (s *Store) NoteFileDue(ctx context.Context, exportID int64, ordinal int, wa
 		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, wait)
 }
 
-// RenewURLsTx stores the URLs of a manifest that was asked for again because links had expired. The manifest must list
-// the same files (kind, type, count) in the same order: otherwise it is another export, and false is returned.
-func (s *Store) RenewURLsTx(ctx context.Context, tx pgx.Tx, exportID int64, m Manifest) (bool, error) {
-	e, err := lockRow(ctx, tx, exportID)
-	if err != nil {
-		return false, err
-	}
-	if e.State != StateLoading {
-		return false, errStale
-	}
-	rows, err := tx.Query(ctx, `SELECT `+fileColumns+` FROM ingest.export_file WHERE export_id = $1 ORDER BY ordinal`, exportID)
-	if err != nil {
-		return false, fmt.Errorf("read the files: %w", err)
-	}
-	files, err := pgx.CollectRows(rows, scanFile)
-	if err != nil {
-		return false, fmt.Errorf("read the files: %w", err)
-	}
-	if len(files) != len(m.Files) || e.TransactionTime != cleanText(m.TransactionTime) {
-		return false, nil
-	}
-	for i, f := range files {
-		renewed := m.Files[i]
-		if f.Kind != renewed.Kind || f.ResourceType != cleanText(renewed.ResourceType) || f.ExpectedCount != renewed.ExpectedCount {
-			return false, nil
-		}
-		if f.SHA256 != renewed.SHA256 {
-			return false, nil
-		}
-		_, err := tx.Exec(ctx, `UPDATE ingest.export_file SET url = $3, requires_token = $4
-			WHERE export_id = $1 AND ordinal = $2 AND state <> 'loaded'`, exportID, f.Ordinal, cleanText(renewed.URL), renewed.RequiresToken)
-		if err != nil {
-			return false, fmt.Errorf("renew the URL of a file: %w", err)
-		}
-	}
-	return true, nil
-}
-
 // Next is what follows when a file is loaded.
 type Next struct {
 	// File is the ordinal of the next file to load, -1 where none waits.
@@ -259,7 +127,7 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordi
 	if err != nil {
 		return next, err
 	}
-	if e.State != StateLoading || e.Restarts != loaded.Restarts {
+	if !e.State.loads() || e.Restarts != loaded.Restarts {
 		return next, errStale
 	}
 	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL, unproven = $3
@@ -275,14 +143,14 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordi
 		next.File = file
 		return next, nil
 	}
-	err = tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND state IN ('pending', 'queued'))`,
-		exportID).Scan(&next.Publish)
-	if err != nil {
-		return next, fmt.Errorf("look for files that are not loaded: %w", err)
+	if e.State == StatePolling {
+		return next, nil // more pages of the manifest are to come
 	}
-	if !next.Publish {
-		return next, nil
+	left, err := filesLeft(ctx, tx, exportID)
+	if err != nil || left {
+		return next, err
 	}
+	next.Publish = true
 	return next, change(ctx, tx, `UPDATE ingest.export SET state = 'publishing', loaded_at = now(), job_due_at = now()
 		WHERE id = $1 AND state = 'loading'`, exportID)
 }

@@ -69,7 +69,7 @@ func (s *Store) HostRefused(ctx context.Context, host string, wait time.Duration
 		INSERT INTO ingest.host AS host (host, blocked_until, allowance, slowed_at)
 		SELECT $1, now() + $2::interval, greatest(count(*) / 2, 1), now()
 		FROM ingest.export_file AS file JOIN ingest.export AS export ON export.id = file.export_id
-		WHERE export.state = 'loading' AND file.state = 'queued' AND split_part(file.url, '/', 3) = split_part($1, '/', 3)
+		WHERE export.state IN ('polling', 'loading') AND file.state = 'queued' AND split_part(file.url, '/', 3) = split_part($1, '/', 3)
 		ON CONFLICT (host) DO UPDATE SET
 			blocked_until = greatest(host.blocked_until, excluded.blocked_until),
 			allowance = CASE

@@ -338,7 +338,7 @@ func (l *loader) moveCheckpoint(ctx context.Context, tx pgx.Tx, f File) error {
 		SET line_number = $4, lines = $5, bytes = $6, wire_bytes = $7, prefix_digest = $8, staged = $9, unchanged = $10,
 			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, subsetted = $16, headers = $17, job_due_at = now()
 		WHERE export_id = $1 AND ordinal = $2 AND line_number = $3 AND chunks = $13 - 1 AND state = 'queued'
-			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state = 'loading' AND restarts = $15)`,
+			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state IN ('polling', 'loading') AND restarts = $15)`,
 		f.ExportID, f.Ordinal, l.file.LineNumber, f.LineNumber, f.Lines, f.Bytes, f.WireBytes, f.PrefixDigest, f.Staged,
 		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts, f.Subsetted, f.Headers)
 }

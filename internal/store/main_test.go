@@ -91,7 +91,7 @@ func begin(t *testing.T, s *store.Store, n store.NewExport, files ...testFile) s
 	m := store.Manifest{TransactionTime: "2026-01-01T00:00:00Z", TransactionAt: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	for i, f := range files {
 		m.Files = append(m.Files, store.ManifestFile{
-			Kind: f.kind, ResourceType: f.resourceType, URL: fmt.Sprintf("https://payer.example/%d", i), ExpectedCount: f.count,
+			Place: fmt.Sprintf("0/output/%d", i), Kind: f.kind, ResourceType: f.resourceType, URL: fmt.Sprintf("https://payer.example/%d", i), ExpectedCount: f.count,
 		})
 	}
 	var id int64

@@ -117,7 +117,7 @@ func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExpo
 	}
 	rows, err = s.pool.Query(ctx, `
 		SELECT f.export_id, f.ordinal FROM ingest.export_file AS f JOIN ingest.export AS e ON e.id = f.export_id
-		WHERE f.state = 'queued' AND e.state = 'loading' AND f.job_due_at < now() - $1::interval
+		WHERE f.state = 'queued' AND e.state IN ('polling', 'loading') AND f.job_due_at < now() - $1::interval
 		ORDER BY f.export_id, f.ordinal`, grace)
 	if err != nil {
 		return nil, nil, fmt.Errorf("look for overdue files: %w", err)
