@@ -173,6 +173,31 @@ CREATE TABLE ingest.outcome (
 CREATE INDEX outcome_export ON ingest.outcome (export_id, file, line);
 COMMENT ON TABLE ingest.outcome IS 'Issues that a payer reported of an export. Diagnostics may hold PHI.';
 
+CREATE TABLE ingest.attachment (
+    export_id      bigint  NOT NULL REFERENCES ingest.export ON DELETE CASCADE,
+    resource_type  text    NOT NULL,
+    resource_id    text    NOT NULL,
+    path           text[]  NOT NULL,
+    url            text    NOT NULL,
+    content_type   text    NOT NULL DEFAULT '',
+    expected_bytes bigint,
+    hash           text    NOT NULL DEFAULT '',
+    requires_token boolean NOT NULL,
+    state          text    NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'fetched', 'published', 'failed')),
+    attempts       integer NOT NULL DEFAULT 0,
+    reason         text    NOT NULL DEFAULT '',
+    fetched_type   text,
+    bytes          bigint,
+    content        bytea,
+    PRIMARY KEY (export_id, resource_type, resource_id, path)
+);
+ALTER TABLE ingest.attachment ALTER COLUMN content SET STORAGE EXTERNAL;
+COMMENT ON TABLE ingest.attachment IS 'What the resources of an export refer to by URL, and what became of it. URLs may carry signatures.';
+COMMENT ON COLUMN ingest.attachment.path IS 'Where in the resource the Attachment stands: resource #> path.';
+COMMENT ON COLUMN ingest.attachment.hash IS 'Attachment.hash: SHA-1 in base64.';
+COMMENT ON COLUMN ingest.attachment.reason IS 'Why it was not fetched. May hold what the payer said.';
+COMMENT ON COLUMN ingest.attachment.content IS 'Between fetch and publish only.';
+
 CREATE TABLE ingest.quarantine (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     export_id     bigint NOT NULL REFERENCES ingest.export ON DELETE CASCADE,

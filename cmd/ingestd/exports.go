@@ -96,13 +96,17 @@ func newExportsShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printExport(cmd.OutOrStdout(), x, progress, types)
+			attachments, err := d.Store.Attachments(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			return printExport(cmd.OutOrStdout(), x, progress, attachments, types)
 		})
 	}
 	return cmd
 }
 
-func printExport(out io.Writer, x store.Export, p store.Progress, types []store.TypeLedger) error {
+func printExport(out io.Writer, x store.Export, p store.Progress, a store.Attachments, types []store.TypeLedger) error {
 	fmt.Fprintf(out, "export %d of %s: %s, %s\n", x.ID, x.Payer, x.Kind, describeProgress(p))
 	for _, line := range []struct {
 		what string
@@ -133,6 +137,10 @@ func printExport(out io.Writer, x store.Export, p store.Progress, types []store.
 		byteCount(p.Bytes), byteCount(p.WireBytes), p.Quarantined)
 	if p.Unproven > 0 {
 		fmt.Fprintf(out, "  %d file(s) came without length, compression, count or checksum: nothing proves that they were whole\n\n", p.Unproven)
+	}
+	if a != (store.Attachments{}) {
+		fmt.Fprintf(out, "  attachments %d (%s), %d to fetch, %d could not be fetched: ingest.attachment says why\n\n", a.Fetched, byteCount(a.Bytes),
+			a.Pending, a.Failed)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "TYPE\tFILES\tLINES\tINSERTED\tUPDATED\tUNCHANGED\tSUPERSEDED\tDELETED\tGHOSTS\t")

@@ -40,6 +40,7 @@ func (c checker) export(x *Export) {
 	if x.OrganizeOutputBy != "" && !fhir.KnownType(x.OrganizeOutputBy) {
 		c.at("export.organize_output_by", "%s: expected a resource type of FHIR R4, R4B or R5", excerpt(x.OrganizeOutputBy))
 	}
+	c.attachments(x)
 	c.patients(x)
 	if x.Since != "auto" && x.Since != "never" && !isInstant(x.Since) {
 		c.at("export.since", "%s: expected auto, never, or an instant such as 2026-01-31T00:00:00Z", excerpt(x.Since))
@@ -54,6 +55,18 @@ func (c checker) export(x *Export) {
 		c.at("export.since_optional", "cannot stand beside full_since: where no _since does not mean everything, it cannot be given up")
 	}
 	c.headers(x.Headers)
+}
+
+// attachments checks what is fetched of content that resources refer to.
+func (c checker) attachments(x *Export) {
+	for i, mediaType := range x.AttachmentTypes {
+		if !mediaTypes.MatchString(mediaType) {
+			c.at(fmt.Sprintf("export.attachment_types[%d]", i), "%s: expected a media type, such as application/pdf or text/*", excerpt(mediaType))
+		}
+	}
+	if len(x.AttachmentTypes) > 0 && !x.FetchesAttachments() {
+		c.at("export.attachment_types", "is for attachments that are fetched, and export.attachments is none: expected inline or table there, or none here")
+	}
 }
 
 // isInstant reports whether a text is an RFC 3339 instant; its zone is not optional (Bulk Data 3.0, _since).
@@ -120,6 +133,7 @@ var (
 	elementName = regexp.MustCompile(`^[a-z][A-Za-z0-9]*$`)
 	// associatedData are the values of includeAssociatedData (Bulk Data 3.0, Query Parameters).
 	associatedData = regexp.MustCompile(`^(LatestProvenanceResources|RelevantProvenanceResources|_[A-Za-z0-9_-]+)$`)
+	mediaTypes     = regexp.MustCompile(`^[A-Za-z0-9!#$&^_.+-]+/(\*|[A-Za-z0-9!#$&^_.+-]+)$`)
 )
 
 // element checks an entry of _elements: the name of an outermost element, with or without its type (Bulk Data 3.0, _elements).

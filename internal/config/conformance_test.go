@@ -73,6 +73,13 @@ func TestINC9_patients_and_elements_stand_only_where_they_can_work(t *testing.T)
 			`export.include_associated_data[0]: "Provenance": expected LatestProvenanceResources, RelevantProvenanceResources, ` +
 				"or a name of the payer's own, which begins with _",
 		},
+		`{attachment_types: [text/*]}`: {
+			"export.attachment_types: is for attachments that are fetched, and export.attachments is none: expected inline or table there, or none here",
+		},
+		`{attachments: table, attachment_types: [text, "application/pdf; x=y"]}`: {
+			`export.attachment_types[0]: "text": expected a media type, such as application/pdf or text/*`,
+			`export.attachment_types[1]: "application/pdf; x=y": expected a media type, such as application/pdf or text/*`,
+		},
 		`{since_optional: true}`: {
 			"export.since_optional: needs handling lenient, and the handling is none: expected handling: lenient beside it",
 		},
@@ -87,6 +94,7 @@ func TestINC9_patients_and_elements_stand_only_where_they_can_work(t *testing.T)
 	accepts(t, `{level: group, group_id: g, method: post, patients: ["1", Patient/2], types: [Patient], elements: [id, Patient.name], `+
 		`include_associated_data: [LatestProvenanceResources, _own]}`)
 	accepts(t, "{elements: [id, Coverage.payor]}")
+	accepts(t, "{attachments: table, attachment_types: [text/*, application/vnd.x+json]}")
 }
 
 func TestKEY3_a_kid_names_one_key_only(t *testing.T) {

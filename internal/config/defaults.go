@@ -25,9 +25,9 @@ func builtInPayer() Payer {
 		Timezone: "UTC",
 		Export: Export{
 			Level: "system", Method: "get", Handling: "none", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill",
-			Timeout: 24 * time.Hour,
+			Timeout: 24 * time.Hour, Attachments: "none",
 		},
-		Limits: Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
+		Limits: Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20, AttachmentBytes: 32 << 20},
 		TLS:    TLS{MinVersion: "1.2"},
 		Load:   Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
 	}

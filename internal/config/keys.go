@@ -164,6 +164,16 @@ var keys = map[string]key{
 		text:     "The RFC 3339 instant that a full run sends as `_since`, where leaving it out does not mean all (AB2D).",
 		standard: "none: full runs send no `_since`",
 	},
+	"payers[].export.attachments": {
+		text: "What becomes of content that resources refer to by URL (`Attachment.url` in DocumentReference, DiagnosticReport, Media and" +
+			" Communication): `none` fetches nothing; `inline` puts it into the resource, as `Attachment.data`; `table` into the table" +
+			" `attachment` beside the resources. It is fetched once for each version of a resource, before the publish, and published with it." +
+			" What cannot be fetched stands in `ingest.attachment`, with the reason, and keeps nothing back.",
+		enum: []string{"none", "inline", "table"},
+	},
+	"payers[].export.attachment_types": {
+		text: "The media types of attachments that are fetched, for example `application/pdf` or `text/*`; without any, all.",
+	},
 	"payers[].export.log": {
 		text: "A directory for a log of each export, `PAYER-NUMBER.ndjson`, in the form of the SMART Bulk Data client: for escalations to the" +
 			" payer. It holds no token, no query of a URL and none of the payer's own words.",
@@ -226,6 +236,11 @@ var keys = map[string]key{
 	"payers[].limits.max_line": {
 		text: "The longest NDJSON line that is loaded; a longer one goes to the quarantine. It bounds the memory of a load.",
 		low:  "1KiB", high: "1GiB",
+	},
+
+	"payers[].limits.attachment_bytes": {
+		text: "The largest attachment that is fetched. `limits.downloads` of them, and as much again, may be in memory at once.",
+		low:  "1KiB", high: "256MiB",
 	},
 
 	"payers[].download_hosts": {text: "Further hosts that the URLs of output files may name, as `{host: …, token: …}` or the mere host. " +

@@ -49,9 +49,9 @@ func TestLoad_fills_in_the_built_in_defaults(t *testing.T) {
 			Auth: config.Auth{Method: "private_key_jwt", ClientID: "ingestd", Key: "k1"},
 			Export: config.Export{
 				Level: "system", Method: "get", Handling: "none", Since: "auto", SinceOverlap: 10 * time.Minute, Newcomers: "backfill",
-				Timeout: 24 * time.Hour,
+				Timeout: 24 * time.Hour, Attachments: "none",
 			},
-			Limits: config.Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20},
+			Limits: config.Limits{Downloads: 4, PollMin: 5 * time.Second, PollMax: 5 * time.Minute, MaxLine: 64 << 20, AttachmentBytes: 32 << 20},
 			TLS:    config.TLS{MinVersion: "1.2"},
 			Load:   config.Loading{History: "deletes", QuarantineMaxShare: 0.001, RemoveGhosts: true, GhostMaxShare: 0.2},
 			Source: "testdata/good/minimal.yaml:5",

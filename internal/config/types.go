@@ -154,6 +154,10 @@ type Export struct {
 	SinceOverlap time.Duration `yaml:"since_overlap"`
 	FullSince    string        `yaml:"full_since"`
 	FullSchedule string        `yaml:"full_schedule"`
+	// Attachments is none, inline or table: what becomes of content that resources refer to by URL.
+	Attachments string `yaml:"attachments"`
+	// AttachmentTypes are the media types that are fetched, with * for any subtype; empty: all.
+	AttachmentTypes []string `yaml:"attachment_types"`
 	// Log is the directory for the logs of exports in the SMART Bulk Data client's form; empty: none.
 	Log string `yaml:"log"`
 	// Newcomers is backfill, full or ignore: what becomes of patients who join a group between two exports.
@@ -170,6 +174,11 @@ type Export struct {
 	Headers        map[string]string `yaml:"headers"`
 }
 
+// FetchesAttachments reports whether content that resources refer to by URL is fetched.
+func (x Export) FetchesAttachments() bool {
+	return x.Attachments == "inline" || x.Attachments == "table"
+}
+
 // Limits bounds what ingestd asks of one payer, and what it takes from it.
 type Limits struct {
 	// Downloads is the number of files read at once, over all instances.
@@ -182,6 +191,8 @@ type Limits struct {
 	RequestsPerSecond float64 `yaml:"requests_per_second"`
 	// MaxLine is the longest NDJSON line that is loaded.
 	MaxLine Size `yaml:"max_line"`
+	// AttachmentBytes is the largest attachment that is fetched.
+	AttachmentBytes Size `yaml:"attachment_bytes"`
 }
 
 // DownloadHost is a further origin that a manifest's URLs may name.

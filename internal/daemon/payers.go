@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
@@ -75,11 +76,20 @@ func (l links) to(p config.Payer) (*link, error) {
 	return &link{transport: transport, source: source, client: client}, nil
 }
 
+// readTypes are the types that the token must cover; none means all. Attachments lie in Binary resources (protocol.md ATT-2).
+func readTypes(p config.Payer) []string {
+	types := p.Export.Types
+	if p.Export.FetchesAttachments() && len(types) > 0 && !slices.Contains(types, "Binary") {
+		types = append(slices.Clone(types), "Binary")
+	}
+	return types
+}
+
 func (l links) registration(p config.Payer) (smartauth.Registration, error) {
 	r := smartauth.Registration{
 		Payer: p.Name, FHIRURL: p.FHIRURL, Method: p.Auth.Method, ClientID: p.Auth.ClientID,
 		Kid: p.Auth.Kid, JKU: p.Auth.JKU, TokenURL: p.Auth.TokenURL, Audience: p.Auth.Audience,
-		Scopes: p.Auth.Scopes, Types: p.Export.Types, Headers: p.Export.Headers,
+		Scopes: p.Auth.Scopes, Types: readTypes(p), Headers: p.Export.Headers,
 		RawBasic: p.Auth.BasicRaw, SendClientID: p.Auth.SendClientID,
 	}
 	switch p.Auth.Method {

@@ -10,43 +10,47 @@ import (
 
 // The codes that a payer's answer leads to. Codes of failed connections are those of package outbound.
 const (
-	CodeKickOffRefused   = "kickoff_refused"
-	CodeMethodRefused    = "kickoff_method_refused"
-	CodeNotAvailable     = "kickoff_not_available"
-	CodeUnanswered       = "kickoff_unanswered"
-	CodeNotAsync         = "kickoff_not_async"
-	CodeNoStatusURL      = "kickoff_no_status_url"
-	CodePayerBusy        = "payer_busy"
-	CodeThrottled        = "payer_throttled"
-	CodePayerTransient   = "payer_transient"
-	CodePayerError       = "payer_error"
-	CodeUnauthorized     = "unauthorized"
-	CodeForbidden        = "forbidden"
-	CodeAuthorization    = "authorization_failed"
-	CodeJobGone          = "job_gone"
-	CodeJobFailed        = "job_failed"
-	CodeExportTooLarge   = "export_too_large"
-	CodeNotAManifest     = "not_a_manifest"
-	CodeManifestTooLarge = "manifest_too_large"
-	CodeURLRefused       = "url_refused"
-	CodeRedirectRefused  = "redirect_refused"
-	CodeUnexpectedStatus = "unexpected_status"
-	CodeFileGone         = "file_gone"
-	CodeFileExpired      = "file_url_expired"
-	CodeFileRefused      = "file_refused"
-	CodeFileTruncated    = "file_truncated"
-	CodeFileStalled      = "file_stalled"
-	CodeFileCorrupt      = "file_corrupt"
-	CodeFileChecksum     = "file_checksum"
-	CodeFileNotNDJSON    = "file_not_ndjson"
-	CodeFileEncoding     = "file_encoding"
-	CodeFileExpansion    = "file_expansion"
-	CodeFileScheme       = "file_scheme_unknown"
-	CodeFileToken        = "file_token_refused"
-	CodeCapability       = "capability_refused"
-	CodeNoCapability     = "not_a_capability_statement"
-	CodePagesEndless     = "manifest_pages_endless"
-	CodePagesDisagree    = "manifest_pages_disagree"
+	CodeKickOffRefused       = "kickoff_refused"
+	CodeMethodRefused        = "kickoff_method_refused"
+	CodeNotAvailable         = "kickoff_not_available"
+	CodeUnanswered           = "kickoff_unanswered"
+	CodeNotAsync             = "kickoff_not_async"
+	CodeNoStatusURL          = "kickoff_no_status_url"
+	CodePayerBusy            = "payer_busy"
+	CodeThrottled            = "payer_throttled"
+	CodePayerTransient       = "payer_transient"
+	CodePayerError           = "payer_error"
+	CodeUnauthorized         = "unauthorized"
+	CodeForbidden            = "forbidden"
+	CodeAuthorization        = "authorization_failed"
+	CodeJobGone              = "job_gone"
+	CodeJobFailed            = "job_failed"
+	CodeExportTooLarge       = "export_too_large"
+	CodeNotAManifest         = "not_a_manifest"
+	CodeManifestTooLarge     = "manifest_too_large"
+	CodeURLRefused           = "url_refused"
+	CodeRedirectRefused      = "redirect_refused"
+	CodeUnexpectedStatus     = "unexpected_status"
+	CodeFileGone             = "file_gone"
+	CodeFileExpired          = "file_url_expired"
+	CodeFileRefused          = "file_refused"
+	CodeFileTruncated        = "file_truncated"
+	CodeFileStalled          = "file_stalled"
+	CodeFileCorrupt          = "file_corrupt"
+	CodeFileChecksum         = "file_checksum"
+	CodeFileNotNDJSON        = "file_not_ndjson"
+	CodeFileEncoding         = "file_encoding"
+	CodeFileExpansion        = "file_expansion"
+	CodeFileScheme           = "file_scheme_unknown"
+	CodeFileToken            = "file_token_refused"
+	CodeAttachmentRefused    = "attachment_refused"
+	CodeAttachmentTooLarge   = "attachment_too_large"
+	CodeAttachmentMismatch   = "attachment_mismatch"
+	CodeAttachmentUnreadable = "attachment_unreadable"
+	CodeCapability           = "capability_refused"
+	CodeNoCapability         = "not_a_capability_statement"
+	CodePagesEndless         = "manifest_pages_endless"
+	CodePagesDisagree        = "manifest_pages_disagree"
 )
 
 const (
@@ -92,6 +96,8 @@ func classify(phase Phase, status int, outcome *fhir.Outcome, withToken bool) ve
 		return classifyKickOff(status, outcome)
 	case PhaseFile:
 		return classifyFile(status, withToken)
+	case PhaseAttachment:
+		return verdict{code: CodeAttachmentRefused, action: ActionFail, detail: "the payer does not give the attachment"}
 	case PhaseCapability:
 		return verdict{code: CodeCapability, action: ActionFail, detail: "the server does not show its metadata"}
 	default:
@@ -118,8 +124,12 @@ func classifyTransient(phase Phase) verdict {
 }
 
 func classifyRefused(phase Phase) verdict {
-	if phase == PhaseFile {
+	switch phase {
+	case PhaseFile:
 		return verdict{code: CodeFileRefused, action: ActionFail, detail: "the payer does not serve this file"}
+	case PhaseAttachment:
+		return verdict{code: CodeAttachmentRefused, action: ActionFail, detail: "the payer does not serve attachments"}
+	default:
 	}
 	return verdict{
 		code: CodeKickOffRefused, action: ActionFail, detail: "the payer does not implement this request",

@@ -18,6 +18,8 @@ const (
 	PhaseManifest Phase = "manifest"
 	PhaseFile     Phase = "file"
 	PhaseDelete   Phase = "delete"
+
+	PhaseAttachment Phase = "attachment"
 )
 
 // Action is what a failure asks of the caller.

@@ -48,6 +48,8 @@ type payer struct {
 	read  map[string]int
 	// signatures counts the URLs of files that were given out.
 	signatures atomic.Int64
+	// onMissing answers for addresses that are none of these; nil: 404.
+	onMissing func(w http.ResponseWriter)
 	// onFile writes the file; nil answers that the export is still at work.
 	onFile func(w http.ResponseWriter)
 }
@@ -78,6 +80,10 @@ func newPayer(t *testing.T, change func(*config.Payer)) *payer {
 		p.mu.Lock()
 		p.elsewhere = append(p.elsewhere, r.URL.Path)
 		p.mu.Unlock()
+		if p.onMissing != nil {
+			p.onMissing(w)
+			return
+		}
 		w.WriteHeader(http.StatusNotFound)
 	})
 	mux.HandleFunc("GET /status/{n}", func(w http.ResponseWriter, r *http.Request) {

@@ -76,6 +76,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
 		Newcomers:          newcomers(p.Config, x),
+		Attachments:        attachments(p),
 	}
 	if whole {
 		if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
@@ -109,6 +110,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,
 		"quarantined", published.Quarantined, "seconds", time.Since(x.CreatedAt).Seconds())
 	e.observer.ExportEnded(x.Payer, published)
+	if options.Attachments != nil {
+		e.warnOfAttachments(ctx, x)
+	}
 	if progress, err := e.store.Progress(ctx, x.ID); err == nil { // a count for a log
 		e.journalEnd(published, progress.Files)
 	}

@@ -310,6 +310,7 @@ func (s *Store) RestartTx(ctx context.Context, tx pgx.Tx, id int64, generation i
 		`DELETE FROM ingest.export_type WHERE export_id = $1`,
 		`DELETE FROM ingest.quarantine WHERE export_id = $1`,
 		`DELETE FROM ingest.outcome WHERE export_id = $1`,
+		`DELETE FROM ingest.attachment WHERE export_id = $1`,
 	} {
 		if _, err := tx.Exec(ctx, sql, id); err != nil {
 			return fmt.Errorf("void what was staged: %w", err)

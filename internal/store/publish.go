@@ -30,6 +30,8 @@ type PublishOptions struct {
 	Watermark time.Time
 	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
 	Newcomers Newcomers
+	// Attachments says what becomes of content that resources refer to; nil: nothing is fetched.
+	Attachments *AttachmentOptions
 	// LockTimeout bounds the wait for readers and other publishes; 5 s if 0. Beyond it the publish fails with SQLSTATE
 	// 55P03 and is to be tried again.
 	LockTimeout time.Duration
@@ -77,6 +79,8 @@ func (e *HeldError) Error() string {
 // work commits with it. Readers see the old data until that commit and the new data after it, and are never waited for
 // longer than LockTimeout.
 //
+// Attachments are fetched in between; an *AttachmentsLeftError says that some are to be asked for again.
+//
 // Errors that end the export: *UnbalancedError, *QuarantineError, *PayerErrorsError. A *HeldError says that its state is
 // now held. IsStale says that it is published already, or ended otherwise.
 func (s *Store) Publish(ctx context.Context, lease *Lease, id int64, o PublishOptions,
@@ -93,6 +97,11 @@ func (s *Store) Publish(ctx context.Context, lease *Lease, id int64, o PublishOp
 	types, err := s.prepare(ctx, conn, e)
 	if err != nil {
 		return e, err
+	}
+	if o.Attachments != nil {
+		if err := s.fetchAttachments(ctx, conn, e, types, *o.Attachments); err != nil {
+			return e, err
+		}
 	}
 	err = inTx(ctx, conn, func(tx pgx.Tx) error {
 		p := publisher{store: s, tx: tx, options: o}
@@ -151,6 +160,9 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 		return err
 	}
 	if err := p.removeGhosts(ctx, types); err != nil {
+		return err
+	}
+	if err := p.publishAttachments(ctx); err != nil {
 		return err
 	}
 	if err := p.moveWatermark(ctx); err != nil {

@@ -218,7 +218,7 @@ func stagingTables(ctx context.Context, db querier, exportID int64) ([]string, e
 	return names, nil
 }
 
-// DropStaging drops what is left of an export's staging tables.
+// DropStaging drops what is left of an export's staging tables, and of attachments that were fetched and not published.
 func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
 	names, err := stagingTables(ctx, s.pool, exportID)
 	if err != nil {
@@ -228,6 +228,10 @@ func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
 		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+quote(stageSchema, name)); err != nil {
 			return fmt.Errorf("drop staging table %s: %w", name, err)
 		}
+	}
+	_, err = s.pool.Exec(ctx, `UPDATE ingest.attachment SET content = NULL WHERE export_id = $1 AND content IS NOT NULL`, exportID)
+	if err != nil {
+		return fmt.Errorf("let go of fetched attachments: %w", err)
 	}
 	return nil
 }
