@@ -10,7 +10,7 @@ CREATE TABLE ingest.export (
     state            text        NOT NULL DEFAULT 'starting' CHECK (state IN
                      ('starting', 'polling', 'loading', 'publishing', 'held', 'published', 'failed', 'canceled')),
     kind             text        NOT NULL CHECK (kind IN ('full', 'incremental', 'backfill')),
-    trigger          text        NOT NULL CHECK (trigger IN ('schedule', 'manual', 'newcomers')),
+    trigger          text        NOT NULL CHECK (trigger IN ('schedule', 'manual', 'newcomers', 'new_types')),
     due_at           timestamptz,
     queue            text        NOT NULL DEFAULT '',
     series           text        NOT NULL,

@@ -264,7 +264,13 @@ var keys = map[string]key{
 		low:  "0", high: "1",
 	},
 	"payers[].load.remove_ghosts": {text: "After a full export, remove the resources that it no longer holds."},
-	"payers[].load.accept_errors": {text: "Publish although the payer's error files report fatal or error entries."},
+	"payers[].load.accept_errors": {text: "Publish although the payer's error files report fatal or error entries, and go on from there."},
+	"payers[].load.errors_max_share": {
+		text: "How many entries of severity error the payer's error files may hold, as a share of the lines: the export is then published," +
+			" but counts as incomplete. It removes no ghosts, and the watermark stays, so that what is missing is asked for again. Fatal" +
+			" entries always fail an export.",
+		low: "0", high: "1",
+	},
 	"payers[].load.ghost_max_share": {
 		text: "The share of a type's resources that a full export may remove; with more, the publish is held back until somebody decides.",
 		low:  "0", high: "1",

@@ -220,6 +220,8 @@ type Loading struct {
 	QuarantineMaxShare float64 `yaml:"quarantine_max_share"`
 	RemoveGhosts       bool    `yaml:"remove_ghosts"`
 	AcceptErrors       bool    `yaml:"accept_errors"`
+	// ErrorsMaxShare of the lines may be reported as errors by the payer, before an export counts as failed.
+	ErrorsMaxShare float64 `yaml:"errors_max_share"`
 	// GhostMaxShare of ghosts holds an export back when exceeded.
 	GhostMaxShare float64 `yaml:"ghost_max_share"`
 }

@@ -72,6 +72,8 @@ type Engine struct {
 	client   *river.Client[pgx.Tx]
 	options  Options
 	retries  retries
+	sharing  map[string][]string // payer → others that are the same client to the same server
+	pace     pace
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 }
 
@@ -93,6 +95,7 @@ func New(o Options) (*Engine, error) {
 	for _, p := range o.Payers {
 		e.payers[p.Config.Name] = p
 	}
+	e.sharing = e.sharedClients()
 
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &tickWorker{engine: e})

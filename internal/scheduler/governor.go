@@ -22,14 +22,16 @@ func hostOf(fileURL string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-// governed is what became of a file, as the host that it lies at has to know: one that pushes back is asked less by all
+// governed is what became of a file, as the host that it lies at has to know: one that pushes back, or takes far longer than usual to begin a file, is asked less by all
 // (protocol.md FILE-10, ERR-2). A failure to note it is a failure of Postgres, which the load meets by itself.
-func (e *Engine) governed(ctx context.Context, host string, limited bool, err error) {
+func (e *Engine) governed(ctx context.Context, host string, limited, slow bool, err error) {
 	var noted error
 	refused, ok := errors.AsType[*export.Error](err)
 	switch {
 	case ok && (refused.Status == http.StatusTooManyRequests || refused.Status == http.StatusServiceUnavailable):
 		noted = e.store.HostRefused(ctx, host, min(max(refused.RetryAfter, time.Second), maxHostPatience))
+	case err == nil && slow:
+		noted = e.store.HostRefused(ctx, host, 0)
 	case err == nil && limited:
 		noted = e.store.HostServed(ctx, host)
 	}

@@ -151,10 +151,12 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	}
 	e.journalRequest(x, f)
 	var source fileLines
+	var slow bool
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
 		ChunkBytes: e.options.ChunkBytes,
 		Stop:       e.draining,
 		Open: func(ctx context.Context) (store.LineSource, error) {
+			asked := time.Now()
 			body, err := p.Client.Open(ctx, export.File{
 				Type: f.ResourceType, URL: f.URL, RequiresAccessToken: f.RequiresToken, Count: f.ExpectedCount,
 				Size: f.ExpectedBytes, SHA256: f.SHA256, Protection: f.Protection,
@@ -162,13 +164,14 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 			if err != nil {
 				return nil, err
 			}
+			slow = e.pace.slow(host, time.Since(asked))
 			source.open(body, int64(p.Config.Limits.MaxLine))
 			return &source, nil
 		},
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
-	e.governed(ctx, host, limited, err)
+	e.governed(ctx, host, limited, slow, err)
 	if !errors.Is(err, store.ErrStopped) && !store.IsStale(err) {
 		e.journalDownload(x, f, loaded, err)
 	}

@@ -73,6 +73,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	options := store.PublishOptions{
 		QuarantineMaxShare: p.Config.Load.QuarantineMaxShare,
 		AcceptErrors:       p.Config.Load.AcceptErrors,
+		ErrorsMaxShare:     p.Config.Load.ErrorsMaxShare,
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
 		Newcomers:          newcomers(p.Config, x),
@@ -87,8 +88,12 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {
 			return err
 		}
-		if err := e.backfillTx(ctx, tx, p.Config, x); err != nil {
+		if followed, err := e.followUpTx(ctx, tx, p.Config, x); err != nil {
 			return err
+		} else if !followed {
+			if err := e.backfillTx(ctx, tx, p.Config, x); err != nil {
+				return err
+			}
 		}
 		return completeTx(ctx, tx, job)
 	})

@@ -5,20 +5,62 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"ingestd/internal/config"
+	"ingestd/internal/export"
+	"ingestd/internal/store"
 )
 
 // warnOfSharedClients warns of payers that are one and the same to the server: the same client of the same group. Servers that allow
 // one export a client and group make them wait for one another (protocol.md KICK-8).
 func (e *Engine) warnOfSharedClients(ctx context.Context) {
+	warned := make(map[string]bool)
+	for _, name := range slices.Sorted(maps.Keys(e.sharing)) {
+		if warned[name] {
+			continue
+		}
+		names := append([]string{name}, e.sharing[name]...)
+		for _, other := range names {
+			warned[other] = true
+		}
+		e.logger.WarnContext(ctx, "payers share client, server and group: they wait for one another's exports; one payer with the types of "+
+			"all asks once", "payers", names)
+	}
+}
+
+// sharedClients returns, for each payer that shares its client with others, the names of these.
+func (e *Engine) sharedClients() map[string][]string {
 	configs := make([]config.Payer, 0, len(e.payers))
 	for _, name := range slices.Sorted(maps.Keys(e.payers)) {
 		configs = append(configs, e.payers[name].Config)
 	}
+	sharing := make(map[string][]string)
 	for _, names := range sharedClients(configs) {
-		e.logger.WarnContext(ctx, "payers share client, server and group: where the server allows one export at a time, they wait for one "+
-			"another; one payer with the types of all asks once", "payers", names)
+		for _, name := range names {
+			sharing[name] = slices.DeleteFunc(slices.Clone(names), func(other string) bool { return other == name })
+		}
+	}
+	return sharing
+}
+
+// turnPause is how long an export waits at most before it looks again whether that of another payer with the same client is over.
+const turnPause = 15 * time.Second
+
+// awaitTurn puts an export off while the server works on one for another payer that is the same client to it: one active export per
+// client and group (protocol.md KICK-8). The earlier export goes first, so that two do not wait for each other.
+func (e *Engine) awaitTurn(ctx context.Context, x store.Export, pollMax time.Duration) error {
+	others := e.sharing[x.Payer]
+	if len(others) == 0 {
+		return nil
+	}
+	earlier, err := e.store.AtWork(ctx, others, x.ID)
+	if err != nil || earlier == "" {
+		return err
+	}
+	return &export.Error{
+		Phase: export.PhaseKickOff, Code: "client_busy", Action: export.ActionWait, RetryAfter: min(orDefault(pollMax, turnPause), turnPause),
+		Detail: "the server works on an export of " + earlier + ", which is the same client and group",
 	}
 }
 

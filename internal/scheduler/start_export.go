@@ -49,6 +49,9 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 		if err := e.endOldJobs(ctx, x, p.Client); err != nil { // a payer that allows one job would refuse the next
 			return settle(ctx, e, job, x, err, note)
 		}
+		if err := e.awaitTurn(ctx, x, p.Config.Limits.PollMax); err != nil {
+			return settle(ctx, e, job, x, err, note)
+		}
 		kickOff, err := e.kickOff(ctx, x, p)
 		if store.IsStale(err) {
 			return nil

@@ -114,11 +114,11 @@ func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	if due.IsZero() {
 		return nil
 	}
-	request, err := e.newExport(ctx, p.Config, RunOptions{Full: args.Schedule == store.ScheduleFull})
+	request, err := e.scheduledExport(ctx, p.Config, args.Schedule == store.ScheduleFull)
 	if err != nil {
 		return err
 	}
-	request.Trigger, request.DueAt = store.TriggerSchedule, due
+	request.DueAt = due
 
 	err = finish(ctx, e, job, func(tx pgx.Tx) error {
 		claimed, err := e.store.ClaimTickTx(ctx, tx, args.Payer, args.Schedule, due)

@@ -55,6 +55,7 @@ const (
 	TriggerSchedule  Trigger = "schedule"
 	TriggerManual    Trigger = "manual"
 	TriggerNewcomers Trigger = "newcomers" // patients joined the group
+	TriggerNewTypes  Trigger = "new_types" // the configuration names types that were not asked for before
 )
 
 // Ledger accounts for every line of an export's output files: Lines equals Inserted + Updated + Unchanged + Superseded +

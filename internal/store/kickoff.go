@@ -58,3 +58,15 @@ func (s *Store) DisownTx(ctx context.Context, tx pgx.Tx, id int64, generation in
 			generation = generation + 1, job_due_at = now(), progress = '', progress_percent = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'polling'`, id, generation)
 }
+
+// AtWork returns one of the payers for whom the server works, or is about to be asked, on an export: that is being kicked off and
+// earlier than the given one, or that has been. It returns "" where there is none.
+func (s *Store) AtWork(ctx context.Context, payers []string, id int64) (string, error) {
+	var payer string
+	err := s.pool.QueryRow(ctx, `SELECT coalesce(min(payer), '') FROM ingest.export
+		WHERE payer = ANY ($1) AND (state = 'polling' OR state = 'starting' AND id < $2)`, payers, id).Scan(&payer)
+	if err != nil {
+		return "", fmt.Errorf("look for exports of the same client: %w", err)
+	}
+	return payer, nil
+}

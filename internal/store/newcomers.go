@@ -49,6 +49,9 @@ func (p *publisher) settleNewcomers(ctx context.Context) error {
 	case KindBackfill:
 		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
 	case KindFull:
+		if e.Trigger == TriggerNewTypes {
+			return nil // it holds a part of what there is of them
+		}
 		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND created_at <= $2`, e.Payer, e.CreatedAt)
 	case KindIncremental:
 	}

@@ -22,6 +22,8 @@ type PublishOptions struct {
 	QuarantineMaxShare float64
 	// AcceptErrors publishes although the payer reported fatal issues or errors.
 	AcceptErrors bool
+	// ErrorsMaxShare of the lines may be reported as errors by the payer: the export is published, and counts as incomplete.
+	ErrorsMaxShare float64
 	// GhostMaxShare of the payer's rows holds the export back when more of them would be removed as ghosts.
 	GhostMaxShare float64
 	// History is none, deletes or all.
@@ -205,17 +207,20 @@ func (p *publisher) readLedger(ctx context.Context) error {
 // checkOutcomes refuses an export of which the payer itself says that it is not whole (protocol.md MAN-5). Warnings are no
 // such word.
 func (p *publisher) checkOutcomes(ctx context.Context) error {
-	var issues int64
-	err := p.tx.QueryRow(ctx, `SELECT count(*) FROM ingest.outcome WHERE export_id = $1 AND severity IN ('fatal', 'error')`,
-		p.export.ID).Scan(&issues)
+	var errs, fatal int64
+	err := p.tx.QueryRow(ctx, `SELECT count(*) FILTER (WHERE severity = 'error'), count(*) FILTER (WHERE severity = 'fatal')
+		FROM ingest.outcome WHERE export_id = $1`, p.export.ID).Scan(&errs, &fatal)
 	if err != nil {
 		return fmt.Errorf("count the payer's issues: %w", err)
 	}
-	if issues == 0 {
+	switch {
+	case errs+fatal == 0:
 		return nil
-	}
-	if !p.options.AcceptErrors {
-		return &PayerErrorsError{Issues: issues}
+	case p.options.AcceptErrors:
+	case fatal > 0, float64(errs) > p.options.ErrorsMaxShare*float64(p.export.Lines):
+		return &PayerErrorsError{Issues: errs + fatal}
+	default:
+		p.options.Watermark = time.Time{} // what the errors are about is asked for again
 	}
 	p.export.RemovesGhosts = false // what is missing may be what the errors are about
 	return nil
@@ -527,4 +532,17 @@ func (s *Store) Watermark(ctx context.Context, payer, series string, types []str
 		return time.Time{}, nil
 	}
 	return *since, nil
+}
+
+// PublishedTypes returns those of the types that have been published in this series, and whether the payer has published anything in
+// another one.
+func (s *Store) PublishedTypes(ctx context.Context, payer, series string, types []string) (known []string, otherSeries bool, err error) {
+	err = s.pool.QueryRow(ctx, `
+		SELECT coalesce(array_agg(resource_type ORDER BY resource_type) FILTER (WHERE series = $2 AND resource_type = ANY ($3)), '{}'),
+			coalesce(bool_or(series <> $2), false)
+		FROM ingest.watermark WHERE payer = $1`, payer, series, types).Scan(&known, &otherSeries)
+	if err != nil {
+		return nil, false, fmt.Errorf("read what was published of %s: %w", payer, err)
+	}
+	return known, otherSeries, nil
 }

@@ -253,6 +253,46 @@ func TestMAN5_errors_of_the_payer_hold_a_publish_back_and_warnings_do_not(t *tes
 	}
 }
 
+func TestMAN5_errors_up_to_a_share_are_published_as_an_incomplete_export(t *testing.T) {
+	t.Parallel()
+	issue := func(severity string) testFile {
+		return testFile{store.FileError, "OperationOutcome", []string{
+			`{"resourceType":"OperationOutcome","issue":[{"severity":"` + severity + `","code":"processing"}]}`,
+		}, -1}
+	}
+	good := output("Patient", patient("a", "", "1"), patient("b", "", "1"))
+	options := permissive
+	options.ErrorsMaxShare = 0.5
+	for severity, files := range map[string][]testFile{
+		"error": {good, issue("error")}, "error twice": {good, issue("error"), issue("error")}, "fatal": {good, issue("fatal")},
+	} {
+		t.Run(severity, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			before := output("Patient", patient("a", "", "1"), patient("ghost", "", "1"))
+			e := begin(t, s, store.NewExport{}, before)
+			stage(t, s, e, before)
+			first := options
+			first.Watermark = time.Time{}
+			if _, err := publish(t, s, e.ID, first); err != nil {
+				t.Fatal(err)
+			}
+			e = begin(t, s, store.NewExport{RemovesGhosts: true}, files...)
+			stage(t, s, e, files...)
+			_, err := publish(t, s, e.ID, options)
+			if isA[*store.PayerErrorsError](err) != (severity != "error") {
+				t.Fatalf("got %v", err)
+			}
+			if since, err := s.Watermark(t.Context(), "p", "", nil); err != nil || !since.IsZero() {
+				t.Errorf("the watermark moved to %v, %v", since, err)
+			}
+			if got := rows(t, s, "fhir.patient"); (len(got) == 3) != (severity == "error") {
+				t.Errorf("%d rows stand, and the ghost must stay", len(got))
+			}
+		})
+	}
+}
+
 // testRefusal publishes an export that is to be refused, or, with refused nil, not.
 func testRefusal(t *testing.T, files []testFile, change func(*store.PublishOptions), refused func(error) bool) {
 	t.Helper()
