@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -80,6 +81,8 @@ type payer struct {
 	name string
 	sim  *payersim.Server
 	url  string
+	// extra is YAML that this payer alone has.
+	extra string
 }
 
 func newSite(t *testing.T) *site {
@@ -129,7 +132,7 @@ func (s *site) configure(global string, payers []payer, extra string) {
 	fmt.Fprintf(&b, "keys: [{id: test-key, private_key: \"file:%s\"}]\npayers:\n", filepath.Join(s.dir, "key.pem"))
 	for _, p := range payers {
 		fmt.Fprintf(&b, "  - name: %s\n    fhir_url: %s/fhir\n    auth: {client_id: ingestd-test}\n", p.name, p.url)
-		for line := range strings.SplitSeq(strings.TrimSpace(extra), "\n") {
+		for line := range strings.SplitSeq(strings.TrimSpace(extra+"\n"+p.extra), "\n") {
 			fmt.Fprintf(&b, "    %s\n", line)
 		}
 	}
@@ -291,3 +294,5 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.b.String()
 }
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,12 @@ type Faults struct {
 
 	// Token are the faults of the authorization server.
 	Token TokenFaults `yaml:"token"`
+	// KickOff, Status, Manifest, File and Delete are those of the steps of an export.
+	KickOff  KickOffFaults  `yaml:"kickoff"`
+	Status   StatusFaults   `yaml:"status"`
+	Manifest ManifestFaults `yaml:"manifest"`
+	File     FileFaults     `yaml:"file"`
+	Delete   DeleteFaults   `yaml:"delete"`
 
 	// TokenEndpointFailFirst answers the first N valid token requests with 503; their jti are used up all the same.
 	TokenEndpointFailFirst int `yaml:"token_endpoint_fail_first"`
@@ -104,7 +111,7 @@ func (f Faults) check() error {
 			errs = append(errs, fmt.Errorf("payersim: fault bad_lines[%d] needs a type, and an after_line from 0 on", i))
 		}
 	}
-	return errors.Join(append(errs, f.Token.check())...)
+	return errors.Join(append(errs, f.Token.check(), f.checkExport())...)
 }
 
 func (f Faults) retryAfter() time.Duration {
@@ -133,6 +140,9 @@ func (f Faults) tooEarly(now, next time.Time) bool {
 // the first piece.
 func (f Faults) badLines(p piece) []BadLine {
 	var in []BadLine
+	if start := `{"resourceType":"Patient","id":"long-line","note":"`; f.File.LongLine > len(start) && p.resourceType == "Patient" && p.first == 0 {
+		in = append(in, BadLine{Type: p.resourceType, Raw: start + strings.Repeat("x", f.File.LongLine-len(start)-2) + `"}`})
+	}
 	for _, bad := range f.BadLines {
 		if bad.Type != p.resourceType || bad.AfterLine > p.first+p.lines {
 			continue

@@ -16,7 +16,7 @@ import (
 
 func TestTokenFaults_bad_answers_come_in_turn_and_use_up_their_assertions(t *testing.T) {
 	t.Parallel()
-	p := start(t, Options{Faults: Faults{Token: TokenFaults{Answers: []TokenAnswer{
+	p := start(t, Options{Faults: Faults{Token: TokenFaults{Answers: []Answer{
 		{Times: 2, Status: 429, Headers: map[string]string{"Retry-After": "7", "Content-Type": "text/plain"}, Body: "slow down"},
 		{Body: `{"access_token":`, Padding: 200_000},
 		{Silence: 20 * time.Millisecond, Status: 502},
@@ -45,7 +45,7 @@ func TestTokenFaults_a_lost_answer_granted_a_token_and_a_reset_before_it_did_not
 	for reset, issued := range map[string]int64{"unread": 0, "granted": 1} {
 		t.Run(reset, func(t *testing.T) {
 			t.Parallel()
-			p := start(t, Options{Faults: Faults{Token: TokenFaults{Answers: []TokenAnswer{{Reset: reset}}}}})
+			p := start(t, Options{Faults: Faults{Token: TokenFaults{Answers: []Answer{{Reset: reset}}}}})
 			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+tokenPath,
 				strings.NewReader(p.form(sign(t, p.key, p.claims(), nil)).Encode()))
 			if err != nil {
@@ -97,9 +97,9 @@ func TestTokenFaults_that_make_no_sense_are_refused(t *testing.T) {
 		faults  TokenFaults
 		mention string
 	}{
-		{TokenFaults{Answers: []TokenAnswer{{}, {Reset: "later"}}}, "answers[1].reset"},
-		{TokenFaults{Answers: []TokenAnswer{{Padding: -1}}}, "answers[0]"},
-		{TokenFaults{Answers: []TokenAnswer{{Status: 99}}}, "from 200 to 599"},
+		{TokenFaults{Answers: []Answer{{}, {Reset: "later"}}}, "answers[1].reset"},
+		{TokenFaults{Answers: []Answer{{Padding: -1}}}, "answers[0]"},
+		{TokenFaults{Answers: []Answer{{Status: 99}}}, "from 200 to 599"},
 		{TokenFaults{RefusedStatus: 1000}, "refused_status"},
 		{TokenFaults{Discovery: DocumentFaults{Status: 1}}, "discovery.status"},
 	} {

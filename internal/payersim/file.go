@@ -22,26 +22,42 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	if f == nil {
 		return
 	}
-	if s.strike("file_fail_first", s.plan().FileFailFirst) {
-		s.refuse(w, r, s.unavailable())
+	if s.misserve(w, r, j, f) {
 		return
 	}
 	s.count.files.Add(1)
 	h := w.Header()
 	h.Set("Content-Type", "application/fhir+ndjson")
+	if contentType := s.plan().File.ContentType; contentType != "" {
+		h.Set("Content-Type", contentType)
+	}
 	h.Set("Vary", "Accept-Encoding")
 	out := &sink{
 		w: w, ctx: r.Context(), rate: s.plan().BytesPerSecond, cutAt: s.plan().CutFileAtByte, sent: &s.count.fileBytes,
 		cut: func() bool { return s.strike("cut_file_at_byte:"+j.id+"/"+f.name, 1) },
 	}
+	end := s.plan().File.End
+	if s.plan().File.EndAt > 0 {
+		out.cutAt = s.plan().File.EndAt
+		out.cut = func() bool { return s.strike("file.end_at:"+j.id+"/"+f.name, 1) }
+	} else {
+		end = ""
+	}
+	out.unsized = end == "eof"
 	var err error
-	if acceptsGzip(r) {
+	if acceptsGzip(r) && s.plan().File.Gzip != "none" {
 		err = s.sendGzip(w, r, f, out)
 	} else {
 		err = s.sendPlain(w, r, f, out)
 	}
 	if errors.Is(err, errCut) {
+		if end == "eof" {
+			return
+		}
 		_ = http.NewResponseController(w).Flush() // what was written arrives before the connection breaks
+		if end == "stall" {
+			<-r.Context().Done()
+		}
 	}
 	if err != nil {
 		// The status is sent: only a broken connection tells the client that the body is not whole.
@@ -125,9 +141,19 @@ var compressors = sync.Pool{New: func() any {
 // compressed form, whose length is not known beforehand; RFC 9110, 14.2 lets a server ignore it.
 func (s *Server) sendGzip(w http.ResponseWriter, r *http.Request, f *outputFile, out *sink) error {
 	w.Header().Set("Content-Encoding", "gzip")
-	w.Header().Set("ETag", `"`+f.etag+`-gzip"`)
-	if body, ok := s.cache.get(f.etag); ok {
+	w.Header().Set("ETag", `"`+s.etagOf(f)+`-gzip"`)
+	switch body, err := s.badGzip(r.Context(), f); {
+	case err != nil:
+		return fmt.Errorf("spoil %s: %w", f.name, err)
+	case body != nil:
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, err := out.Write(body)
+		return err
+	}
+	if body, ok := s.cache.get(f.etag); ok {
+		if !out.unsized {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
 		if r.Method == http.MethodHead {
 			return nil
 		}
@@ -157,7 +183,7 @@ func (s *Server) sendGzip(w http.ResponseWriter, r *http.Request, f *outputFile,
 // sendPlain sends the file, or a range of it, uncompressed.
 func (s *Server) sendPlain(w http.ResponseWriter, r *http.Request, f *outputFile, out *sink) error {
 	h := w.Header()
-	etag := `"` + f.etag + `"`
+	etag := `"` + s.etagOf(f) + `"`
 	h.Set("ETag", etag)
 	h.Set("Accept-Ranges", "bytes")
 	from, to, ranged := int64(0), int64(-1), false
@@ -174,12 +200,15 @@ func (s *Server) sendPlain(w http.ResponseWriter, r *http.Request, f *outputFile
 				})
 				return nil
 			}
+			if s.plan().File.Range == "wrong" {
+				from = max(0, from-1)
+			}
 			h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to, size))
 			h.Set("Content-Length", strconv.FormatInt(to-from+1, 10))
 			w.WriteHeader(http.StatusPartialContent)
 		}
 	}
-	if size := f.length.Load(); !ranged && size >= 0 {
+	if size := f.length.Load(); !ranged && size >= 0 && !out.unsized {
 		h.Set("Content-Length", strconv.FormatInt(size, 10))
 	}
 	if r.Method == http.MethodHead {

@@ -25,9 +25,11 @@ type job struct {
 	ready           time.Time
 	lifetime        time.Duration
 
-	mu       sync.Mutex
-	polls    int
-	nextPoll time.Time // no earlier poll is welcome; zero: any is
+	mu    sync.Mutex
+	polls int
+	// manifests is how often the manifest was given.
+	manifests int
+	nextPoll  time.Time // no earlier poll is welcome; zero: any is
 
 	planOnce sync.Once
 	planErr  error
@@ -48,6 +50,7 @@ type outputFile struct {
 	etag         string // without quotes
 	piece        piece
 	bad          []BadLine
+	text         string // how the lines are written, see FileFaults
 	fixed        []byte // the content, where it is no piece
 	length       atomic.Int64
 }
@@ -76,10 +79,17 @@ func (j *job) planFiles(ctx context.Context, src source, linesPerFile int, fault
 			return fmt.Errorf("plan deletions of %s: %w", resourceType, err)
 		}
 	}
+	if issues := faults.Manifest.outcomeFile(); len(issues) > 0 {
+		j.problems = append(j.problems, newFixedFile("OperationOutcome.issues.ndjson", "OperationOutcome", "", issues))
+	}
 	if len(j.ignored) > 0 {
 		j.problems = append(j.problems, newFixedFile("OperationOutcome.0.ndjson", "OperationOutcome", "", j.ignoredOutcomes()))
 	}
 	j.byName = map[string]*outputFile{}
+	for i := range faults.Manifest.EmptyFiles {
+		f := newFixedFile(fmt.Sprintf("empty.%d.ndjson", i), "Patient", "Patient", nil)
+		j.byName[f.name] = f
+	}
 	for _, f := range slices.Concat(j.output, j.deleted, j.problems) {
 		j.byName[f.name] = f
 	}
@@ -100,6 +110,10 @@ func newPieceFile(n int, p piece, faults *faultPlan, fingerprint string) *output
 			length += int64(len(bad.Raw)) + 1
 		}
 		fmt.Fprintln(sum, bad.AfterLine, bad.Raw)
+	}
+	if f.text = faults.File.Text; f.text != "" {
+		fmt.Fprintln(sum, f.text)
+		length = -1
 	}
 	f.etag = hex.EncodeToString(sum.Sum(nil)[:16])
 	f.length.Store(length)
@@ -176,6 +190,9 @@ func (f *outputFile) writeTo(ctx context.Context, src source, w io.Writer) error
 	if f.piece.resourceType == "" {
 		_, err := w.Write(f.fixed)
 		return err
+	}
+	if f.text != "" {
+		w = &respell{to: w, mode: f.text}
 	}
 	var failed error
 	put := func(line []byte) bool {

@@ -53,10 +53,15 @@ func (s *Server) kickOff(at level) http.HandlerFunc {
 			s.refuse(w, r, s.unavailable())
 			return
 		}
-		j := s.start(t.client, s.origin(r)+r.URL.RequestURI(), req)
-		s.count.kickOffs.Add(1)
-		w.Header().Set("Content-Location", s.origin(r)+statusPath+j.id)
-		w.WriteHeader(http.StatusAccepted)
+		begin := func() *job {
+			s.count.kickOffs.Add(1)
+			return s.start(t.client, s.origin(r)+r.URL.RequestURI(), req)
+		}
+		if bad := s.badAnswer("kickoff.answers", s.plan().KickOff.Answers); bad != nil {
+			s.misanswer(w, r, bad, func() { begin() })
+			return
+		}
+		s.accepted(w, r, begin())
 	}
 }
 

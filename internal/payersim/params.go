@@ -19,6 +19,7 @@ type exportRequest struct {
 	types   []string // nil: none named
 	since   time.Time
 	until   time.Time
+	partial bool     // the client takes pages of the manifest while the export runs
 	ignored []string // parameters left aside because the client prefers handling=lenient
 }
 
@@ -30,7 +31,7 @@ const maxParametersBytes = 1 << 20
 // unsupported are the parameters that Bulk Data 3.0 names and this payer does not implement; lenient handling ignores
 // them.
 var unsupported = []string{
-	"_typeFilter", "_elements", "patient", "includeAssociatedData", "organizeOutputBy", "allowPartialManifests",
+	"_typeFilter", "_elements", "patient", "includeAssociatedData", "organizeOutputBy",
 }
 
 var errParameters = errors.New("the body must be a Parameters resource")
@@ -59,6 +60,7 @@ func queryParameters(r *http.Request) (parameters, error) {
 // OperationDefinitions.
 var valueMembers = map[string]string{
 	"_type": "valueString", "_outputFormat": "valueString", "_since": "valueInstant", "_until": "valueInstant",
+	"allowPartialManifests": "valueBoolean",
 }
 
 // bodyParameters reads a POST kick-off: one entry a value, never commas (KICK-4).
@@ -87,6 +89,9 @@ func bodyParameters(w http.ResponseWriter, r *http.Request) (parameters, error) 
 			return nil, fmt.Errorf("entry %d of the Parameters has no name", i)
 		}
 		if member, known := valueMembers[name]; known {
+			if member == "valueBoolean" { // true and false are their own text
+				entry[member] = json.RawMessage(`"` + string(entry[member]) + `"`)
+			}
 			if len(entry) != 2 || json.Unmarshal(entry[member], &value) != nil {
 				return nil, fmt.Errorf("parameter %q needs a %s and nothing else", name, member)
 			}
@@ -152,6 +157,12 @@ func (req *exportRequest) set(name string, values, held []string, lenient bool) 
 		} else {
 			req.until = instant
 		}
+		return nil
+	case "allowPartialManifests":
+		if values[0] != "true" && values[0] != "false" {
+			return fmt.Errorf("parameter %q is true or false", name)
+		}
+		req.partial = values[0] == "true"
 		return nil
 	case "_outputFormat":
 		if !slices.Contains([]string{"application/fhir+ndjson", "application/ndjson", "ndjson"}, values[0]) {

@@ -75,7 +75,7 @@ var profiles = map[string]Profile{
 	"epic": {
 		About: "Epic: one export per client, which has to be deleted, and a bare 400 of the token endpoint in passing",
 		options: func(o *Options) {
-			o.Faults.Token.Answers = append(o.Faults.Token.Answers, TokenAnswer{Status: http.StatusBadRequest})
+			o.Faults.Token.Answers = append(o.Faults.Token.Answers, Answer{Status: http.StatusBadRequest})
 		},
 		quirks: []quirk{oneJob("1", false), fileType("text/plain")},
 	},

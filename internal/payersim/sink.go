@@ -17,6 +17,7 @@ type sink struct {
 	rate    int64           // bytes a second, 0: no limit
 	cutAt   int64           // 0: never
 	cut     func() bool     // takes the turn of the cut
+	unsized bool            // the length must not be told: the end is to look like the end
 	sent    *atomic.Int64
 	written int64
 	start   time.Time

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 )
 
 // manifestEntry and manifest are the body of a complete status. Bulk Data 3.0, Output Manifest.
@@ -69,6 +70,10 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	now := s.now()
+	if page, err := strconv.Atoi(r.URL.Query().Get("page")); err == nil && page > 0 {
+		s.pollPage(w, r, j, page)
+		return
+	}
 	if s.plan().tooEarly(now, j.nextPoll) {
 		s.count.earlyPolls.Add(1)
 		s.refuse(w, r, refusal{
@@ -81,25 +86,29 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 		s.refuse(w, r, s.unavailable())
 		return
 	}
+	if bad := s.badAnswer("status.answers", s.plan().Status.Answers); bad != nil {
+		s.misanswer(w, r, bad, func() {})
+		return
+	}
 	if now.Before(j.ready) {
-		s.inProgress(w, j)
+		s.inProgress(w, r, j)
 		return
 	}
 	j.nextPoll = j.ready
-	if err := j.plan(context.WithoutCancel(r.Context()), s.source, s.opts.LinesPerFile, s.plan()); err != nil {
-		s.refuse(w, r, refusal{status: http.StatusInternalServerError, code: "exception", text: err.Error()})
+	if !s.planned(w, r, j) {
 		return
 	}
-	w.Header().Set("Expires", j.expires().UTC().Format(http.TimeFormat))
-	files := s.origin(r) + filePath + j.id + "/"
-	writeJSON(w, http.StatusOK, manifest{
-		TransactionTime:     j.transactionTime.Format(instantLayout),
-		Request:             j.request,
-		RequiresAccessToken: !s.opts.PublicFiles,
-		Output:              entries(j.output, files),
-		Deleted:             entries(j.deleted, files),
-		Error:               entries(j.problems, files),
-	})
+	j.manifests++
+	s.givePage(w, r, j, 0, http.StatusOK)
+}
+
+// planned lists the files of a job; where that fails, it answers.
+func (s *Server) planned(w http.ResponseWriter, r *http.Request, j *job) bool {
+	if err := j.plan(context.WithoutCancel(r.Context()), s.source, s.opts.LinesPerFile, s.plan()); err != nil {
+		s.refuse(w, r, refusal{status: http.StatusInternalServerError, code: "exception", text: err.Error()})
+		return false
+	}
+	return true
 }
 
 func entries(list []*outputFile, base string) []manifestEntry {
@@ -113,14 +122,25 @@ func entries(list []*outputFile, base string) []manifestEntry {
 // progressForms are spellings of X-Progress that servers are known to send: no format is promised (POLL-3).
 var progressForms = []string{"%d%%", "%d%% complete", "RUNNING: %d.00%%", "In Progress (%d%%)"}
 
-func (s *Server) inProgress(w http.ResponseWriter, j *job) {
-	now := s.now()
+func (s *Server) inProgress(w http.ResponseWriter, r *http.Request, j *job) {
+	now, faults := s.now(), s.plan().Status
 	percent := int64(100 * now.Sub(j.transactionTime) / max(1, j.ready.Sub(j.transactionTime)))
 	w.Header().Set("X-Progress", fmt.Sprintf(progressForms[j.polls%len(progressForms)], min(99, max(0, percent))))
+	if n := len(faults.Progress); n > 0 {
+		w.Header().Set("X-Progress", faults.Progress[min(j.polls, n-1)])
+	}
 	j.polls++
 	if wait := s.plan().retryAfter(); wait > 0 {
 		w.Header().Set("Retry-After", wholeSeconds(wait))
 		j.nextPoll = now.Add(wait)
+	}
+	if faults.RetryAfter != "" {
+		w.Header().Set("Retry-After", faults.RetryAfter)
+		j.nextPoll = now
+	}
+	if s.pagesAhead(r, j) > 0 {
+		s.givePage(w, r, j, 0, http.StatusAccepted)
+		return
 	}
 	w.WriteHeader(http.StatusAccepted)
 }
@@ -130,9 +150,16 @@ func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request, t token) {
 	if j == nil {
 		return
 	}
-	s.mu.Lock()
-	delete(s.jobs, j.id)
-	s.mu.Unlock()
-	s.count.deletes.Add(1)
+	end := func() {
+		s.mu.Lock()
+		delete(s.jobs, j.id)
+		s.mu.Unlock()
+		s.count.deletes.Add(1)
+	}
+	if bad := s.badAnswer("delete.answers", s.plan().Delete.Answers); bad != nil {
+		s.misanswer(w, r, bad, end)
+		return
+	}
+	end()
 	w.WriteHeader(http.StatusAccepted)
 }

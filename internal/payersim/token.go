@@ -56,8 +56,8 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		s.count.tokens.Add(1)
 		return s.issue(who.id, granted)
 	}
-	if bad := s.badAnswer(); bad != nil {
-		s.misanswer(w, r, bad, grant)
+	if bad := s.badAnswer("token.answers", s.plan().Token.Answers); bad != nil {
+		s.misanswer(w, r, bad, func() { grant() })
 		return
 	}
 	answer := map[string]any{

@@ -50,7 +50,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 
 func TestJWT5_every_attempt_signs_anew_whatever_became_of_the_last(t *testing.T) {
 	t.Parallel()
-	p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{
+	p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{
 		{Reset: "unread"}, {Reset: "granted"}, {Silence: 5 * time.Second},
 	}}, payersim.Options{}, simKey())
 	p.mustBeAccepted(p.source(nil, simKey()))
@@ -119,27 +119,27 @@ func TestTOK8_a_refresh_token_is_never_used(t *testing.T) {
 func TestTOK5_refusals_are_typed_and_not_hammered(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		answer payersim.TokenAnswer
+		answer payersim.Answer
 		code   string
 	}{
-		"OAuth JSON":           {payersim.TokenAnswer{Status: 400, Body: `{"error":"unauthorized_client"}`}, "unauthorized_client"},
-		"description null":     {payersim.TokenAnswer{Status: 401, Body: `{"error":"invalid_client","error_description":null}`}, "invalid_client"},
-		"only error_uri":       {payersim.TokenAnswer{Status: 400, Body: `{"error":"invalid_grant","error_uri":"https://e"}`}, "invalid_grant"},
-		"framework JSON":       {payersim.TokenAnswer{Status: 401, Body: `{"code":401,"message":"no"}`}, smartauth.CodeRejected},
-		"plain text":           {payersim.TokenAnswer{Status: 400, Body: "Bad Request"}, smartauth.CodeRejected},
-		"HTML":                 {payersim.TokenAnswer{Status: 403, Body: "<html>"}, smartauth.CodeRejected},
-		"nothing":              {payersim.TokenAnswer{Status: 400}, smartauth.CodeRejected},
-		"an error under 200":   {payersim.TokenAnswer{Body: `{"error":"invalid_client"}`}, "invalid_client"},
-		"more than a megabyte": {payersim.TokenAnswer{Body: "{", Padding: 3 << 20}, smartauth.CodeBadResponse},
+		"OAuth JSON":           {payersim.Answer{Status: 400, Body: `{"error":"unauthorized_client"}`}, "unauthorized_client"},
+		"description null":     {payersim.Answer{Status: 401, Body: `{"error":"invalid_client","error_description":null}`}, "invalid_client"},
+		"only error_uri":       {payersim.Answer{Status: 400, Body: `{"error":"invalid_grant","error_uri":"https://e"}`}, "invalid_grant"},
+		"framework JSON":       {payersim.Answer{Status: 401, Body: `{"code":401,"message":"no"}`}, smartauth.CodeRejected},
+		"plain text":           {payersim.Answer{Status: 400, Body: "Bad Request"}, smartauth.CodeRejected},
+		"HTML":                 {payersim.Answer{Status: 403, Body: "<html>"}, smartauth.CodeRejected},
+		"nothing":              {payersim.Answer{Status: 400}, smartauth.CodeRejected},
+		"an error under 200":   {payersim.Answer{Body: `{"error":"invalid_client"}`}, "invalid_client"},
+		"more than a megabyte": {payersim.Answer{Body: "{", Padding: 3 << 20}, smartauth.CodeBadResponse},
 		"redirect to the outside": {
-			payersim.TokenAnswer{Status: 307, Headers: map[string]string{"Location": "http://127.0.0.1:1/"}},
+			payersim.Answer{Status: 307, Headers: map[string]string{"Location": "http://127.0.0.1:1/"}},
 			smartauth.CodeRedirected,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test.answer.Times = -1
-			p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{test.answer}}, payersim.Options{}, simKey())
+			p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{test.answer}}, payersim.Options{}, simKey())
 			source := p.source(nil, simKey())
 			for range 20 {
 				failure := p.refusal(source)
@@ -156,13 +156,13 @@ func TestTOK5_refusals_are_typed_and_not_hammered(t *testing.T) {
 
 func TestTOK5_a_bare_400_in_passing_is_not_noticed(t *testing.T) {
 	t.Parallel()
-	p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{{Status: 400}}}, payersim.Options{}, simKey())
+	p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{{Status: 400}}}, payersim.Options{}, simKey())
 	p.mustBeAccepted(p.source(nil, simKey()))
 }
 
 func TestTOK5_RetryAfter_is_obeyed(t *testing.T) {
 	t.Parallel()
-	p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{
+	p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{
 		{Status: 503, Headers: map[string]string{"Retry-After": "2"}},
 	}}, payersim.Options{}, simKey())
 	start := time.Now()
@@ -232,7 +232,7 @@ func TestTOK6_secrets_of_every_form_are_accepted_by_a_strict_server(t *testing.T
 
 func TestTOK9_no_log_or_error_of_a_run_with_faults_holds_a_credential(t *testing.T) {
 	t.Parallel()
-	p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{
+	p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{
 		{Status: 503}, {Reset: "granted"}, {Status: 400, Body: `{"error":"invalid_request"}`},
 	}}, payersim.Options{}, simKey())
 	sent := &recorder{}
@@ -240,7 +240,7 @@ func TestTOK9_no_log_or_error_of_a_run_with_faults_holds_a_credential(t *testing
 	p.mustBeAccepted(source)
 	p.RevokeTokens()
 	p.mustBeAccepted(source)
-	if err := p.SetFaults(payersim.Faults{Token: payersim.TokenFaults{RefuseAll: true, Answers: []payersim.TokenAnswer{{Times: -1, Status: 401}}}}); err != nil {
+	if err := p.SetFaults(payersim.Faults{Token: payersim.TokenFaults{RefuseAll: true, Answers: []payersim.Answer{{Times: -1, Status: 401}}}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := tryKickOff(t, source, p.url+"/fhir")
@@ -280,7 +280,7 @@ func TestUSE2_a_live_token_is_used_while_the_token_endpoint_is_down(t *testing.T
 	p := simulate(t, payersim.TokenFaults{}, payersim.Options{TokenLifetime: 12 * time.Second}, simKey())
 	source := p.source(nil, simKey())
 	token := p.mustBeAccepted(source)
-	if err := p.SetFaults(payersim.Faults{Token: payersim.TokenFaults{Answers: []payersim.TokenAnswer{{Times: -1, Status: 500}}}}); err != nil {
+	if err := p.SetFaults(payersim.Faults{Token: payersim.TokenFaults{Answers: []payersim.Answer{{Times: -1, Status: 500}}}}); err != nil {
 		t.Fatal(err)
 	}
 	for time.Until(token.Expires) > 1500*time.Millisecond { // the refresh is due after 8 s, and fails
@@ -386,7 +386,7 @@ func TestTOK7_one_token_serves_ten_thousand_requests_of_many_sources(t *testing.
 
 func TestTOK5_a_caller_is_told_why_when_patience_ends(t *testing.T) {
 	t.Parallel()
-	p := simulate(t, payersim.TokenFaults{Answers: []payersim.TokenAnswer{{Times: -1, Status: 503, Headers: map[string]string{
+	p := simulate(t, payersim.TokenFaults{Answers: []payersim.Answer{{Times: -1, Status: 503, Headers: map[string]string{
 		"Retry-After": "3600",
 	}}}}, payersim.Options{}, simKey())
 	start := time.Now()
