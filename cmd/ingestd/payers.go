@@ -15,9 +15,9 @@ import (
 func newPayersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "payers",
-		Short: "List the payers, and the profiles that fit their servers",
+		Short: "List the payers, and the profiles that fit their servers; remove one's data",
 	}
-	cmd.AddCommand(newPayersListCommand(), newPayersProfilesCommand())
+	cmd.AddCommand(newPayersListCommand(), newPayersProfilesCommand(), newPayersRemoveCommand())
 	return cmd
 }
 

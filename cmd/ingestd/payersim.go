@@ -22,6 +22,7 @@ type payersimFlags struct {
 	clients []string
 	secrets []string
 	faults  string
+	fault   []string
 	verbose bool
 }
 
@@ -55,6 +56,7 @@ refuses whatever the strictest servers refuse. FHIR base at /fhir; what it holds
 	f.DurationVar(&options.TokenLifetime, "token-lifetime", 5*time.Minute, "how long an access token is accepted")
 	f.IntVar(&options.LinesPerFile, "lines-per-file", 10_000, "lines of an output file")
 	f.StringVar(&flags.faults, "faults", "", "YAML file that says how to dawdle and fail")
+	f.StringArrayVar(&flags.fault, "fault", nil, "one fault, as KEY=VALUE with a key of that file: file.gzip=corrupt (repeatable)")
 	f.BoolVar(&flags.verbose, "verbose", false, "log each refusal on standard error")
 	return cmd
 }
@@ -77,9 +79,9 @@ func runPayersim(cmd *cobra.Command, flags payersimFlags, options payersim.Optio
 	if len(options.Clients) == 0 {
 		return usageError{errors.New("payersim: register at least one client: --client ID=JWKS_FILE_OR_URL")}
 	}
-	if flags.faults != "" {
+	if flags.faults != "" || len(flags.fault) > 0 {
 		var err error
-		if options.Faults, err = payersim.LoadFaults(flags.faults); err != nil {
+		if options.Faults, err = payersim.LoadFaults(flags.faults, flags.fault...); err != nil {
 			return usageError{err}
 		}
 	}

@@ -69,17 +69,65 @@ const (
 )
 
 // LoadFaults reads a fault file: YAML with the keys of [Faults]; an unknown key, a wrong type or a second document is
-// an error.
-func LoadFaults(path string) (Faults, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return Faults{}, fmt.Errorf("read fault file: %w", err)
+// an error. Without a path there is none.
+//
+// Each setting is a key of Faults with its value in YAML, as in file.gzip=corrupt, and comes before what the file says.
+func LoadFaults(path string, settings ...string) (Faults, error) {
+	var text []byte
+	if path != "" {
+		var err error
+		if text, err = os.ReadFile(path); err != nil {
+			return Faults{}, fmt.Errorf("read fault file: %w", err)
+		}
+		f, err := parseFaults(text)
+		if err != nil || len(settings) == 0 {
+			if err != nil {
+				err = fmt.Errorf("fault file %s: %w", path, err)
+			}
+			return f, err
+		}
 	}
-	f, err := parseFaults(text)
+	merged, err := withSettings(text, settings)
 	if err != nil {
-		return f, fmt.Errorf("fault file %s: %w", path, err)
+		return Faults{}, err
 	}
-	return f, nil
+	return parseFaults(merged)
+}
+
+// withSettings returns the YAML of a fault plan with single settings in it.
+func withSettings(text []byte, settings []string) ([]byte, error) {
+	plan := map[string]any{}
+	if len(text) > 0 {
+		if err := yaml.Load(text, &plan); err != nil {
+			return nil, fmt.Errorf("read faults: %w", err)
+		}
+	}
+	for _, setting := range settings {
+		key, value, ok := strings.Cut(setting, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("fault %q: expected KEY=VALUE, such as file.gzip=corrupt", setting)
+		}
+		var parsed any
+		if err := yaml.Load([]byte(value), &parsed); err != nil {
+			return nil, fmt.Errorf("fault %s: its value is no YAML: %w", key, err)
+		}
+		at := plan
+		names := strings.Split(key, ".")
+		for _, name := range names[:len(names)-1] {
+			inner, ok := at[name].(map[string]any)
+			if !ok {
+				inner = map[string]any{}
+				at[name] = inner
+			}
+			at = inner
+		}
+		at[names[len(names)-1]] = parsed
+	}
+	merged, err := yaml.Dump(plan)
+	if err != nil {
+		return nil, fmt.Errorf("write faults: %w", err)
+	}
+	return merged, nil
 }
 
 func parseFaults(text []byte) (Faults, error) {

@@ -3,6 +3,7 @@ package payersim
 import (
 	"encoding/json"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +86,28 @@ func TestPages_appear_while_the_export_runs_for_clients_that_take_them(t *testin
 	expect(t, ask(strings.Replace(last, "page=7", "page=700", 1)), http.StatusNotFound, "no such page")
 	if got := ask(unasked); got.StatusCode != http.StatusOK {
 		t.Errorf("the manifest is %d", got.StatusCode)
+	}
+}
+
+func TestFaults_can_be_given_one_by_one(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/faults.yaml"
+	if err := os.WriteFile(path, []byte("file: {gzip: double, budget: 6}\nexport_duration: 2s\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := LoadFaults(path, "file.gzip=corrupt", "status.answers=[{status: 410}]", "cut_file_at_byte=7", "export_duration=1m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.File.Gzip != "corrupt" || got.File.Budget != 6 || len(got.Status.Answers) != 1 || got.CutFileAtByte != 7 || got.ExportDuration != time.Minute {
+		t.Errorf("got %+v", got)
+	}
+	for setting, want := range map[string]string{
+		"file.gzip": "expected KEY=VALUE", "=1": "expected KEY=VALUE", "file.gzip=bad": "must be one of", "file.nothing=1": "nothing",
+		"status.answers=[": "no YAML", "cut_file_at_byte.deeper=1": "cut_file_at_byte",
+	} {
+		if _, err := LoadFaults("", setting); err == nil || !strings.Contains(err.Error(), want) && !strings.Contains(err.Error(), "line ") {
+			t.Errorf("%s: got %v, want it to say %q", setting, err, want)
+		}
 	}
 }

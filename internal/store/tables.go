@@ -47,7 +47,7 @@ func (s *Store) makeSchemas(ctx context.Context, db execer) error {
 			return fmt.Errorf("make schema %s: %w", schema, err)
 		}
 	}
-	return nil
+	return s.makeAsOf(ctx, db)
 }
 
 // ensureTable makes the table of a resource type, and that of its history, where they do not stand yet.

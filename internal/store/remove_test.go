@@ -1,0 +1,92 @@
+package store_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"ingestd/internal/store"
+)
+
+func TestRemovePayer_removes_all_of_one_payer_and_nothing_of_another(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	load := func(payer string, full bool, lines ...string) store.Export {
+		t.Helper()
+		file := output("Patient", lines...)
+		e := begin(t, s, store.NewExport{Payer: payer, RemovesGhosts: full}, file)
+		stage(t, s, e, file)
+		options := permissive
+		options.Watermark = time.Now()
+		published, err := publish(t, s, e.ID, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return published
+	}
+	for _, payer := range []string{"gone", "stays"} {
+		load(payer, true, patient("a", "", "1"), patient("b", "", "1"), "not JSON")
+		load(payer, true, patient("a", "", "2"))
+	}
+	if _, err := s.RemovePayer(t.Context(), "gone"); !errors.Is(err, store.ErrExportRunning) {
+		t.Fatalf("got %v for a payer whose exports are not cleaned up", err)
+	}
+	if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET cleaned_up_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	everything := []string{
+		`SELECT count(*) FROM fhir.patient WHERE payer = $1`, `SELECT count(*) FROM fhir_history.patient WHERE payer = $1`,
+		`SELECT count(*) FROM ingest.export WHERE payer = $1`, `SELECT count(*) FROM ingest.watermark WHERE payer = $1`,
+		`SELECT count(*) FROM ingest.quarantine WHERE payer = $1`,
+	}
+	counts := func(payer string) (all []int64) {
+		t.Helper()
+		for _, sql := range everything {
+			var n int64
+			if err := s.Pool().QueryRow(t.Context(), sql, payer).Scan(&n); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, n)
+		}
+		return all
+	}
+	before := counts("stays")
+
+	// A reader holds the table for a moment, and is not kept waiting, nor waited for without end.
+	conn, err := s.Pool().Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, err := conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Exec(t.Context(), `SELECT count(*) FROM fhir.patient`); err != nil {
+		t.Fatal(err)
+	}
+	read := time.AfterFunc(500*time.Millisecond, func() { _ = reader.Rollback(t.Context()); conn.Release() })
+	defer read.Stop()
+	removed, err := s.RemovePayer(t.Context(), "gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed.Tables != 1 || removed.Exports != 2 || removed.Watermarks != 1 || removed.History == 0 {
+		t.Errorf("removed %+v", removed)
+	}
+	for i, n := range counts("gone") {
+		if n != 0 {
+			t.Errorf("%s: %d rows are left", everything[i], n)
+		}
+	}
+	for i, n := range counts("stays") {
+		if n != before[i] {
+			t.Errorf("%s of the other payer: %d, want %d", everything[i], n, before[i])
+		}
+	}
+	if known, err := s.HasPayer(t.Context(), "gone"); err != nil || known {
+		t.Errorf("the payer is known: %v, %v", known, err)
+	}
+	if again := load("gone", true, patient("a", "", "3")); again.Inserted != 1 {
+		t.Errorf("a payer that comes back is loaded with %+v", again.Ledger)
+	}
+}
