@@ -28,6 +28,7 @@ func newExportsCommand() *cobra.Command {
 	cmd.AddCommand(
 		newExportsListCommand(),
 		newExportsShowCommand(),
+		newExportsCertificateCommand(),
 		newDecisionCommand("cancel", "End an export that is not finished, here and at the payer", "canceled", (*scheduler.Engine).Cancel),
 		newDecisionCommand("release", "Publish a held export as it is, whatever it removes", "released", (*scheduler.Engine).Release),
 		newDecisionCommand("reject", "End a held export without publishing it", "rejected", (*scheduler.Engine).Reject),

@@ -259,6 +259,8 @@ var keys = map[string]key{
 		text: "What is kept of earlier versions: `none`, the last version of what was deleted (`deletes`), or every version (`all`).",
 		enum: histories,
 	},
+	"payers[].load.repair_text": {text: "Load lines that hold text which `jsonb` cannot, `\\u0000` or half a surrogate pair, with U+FFFD in its place," +
+		" and count them. Otherwise they go to the quarantine."},
 	"payers[].load.quarantine_max_share": {
 		text: "The share of lines that may be unusable; an export with more fails, and is not published.",
 		low:  "0", high: "1",

@@ -216,6 +216,8 @@ type TLS struct {
 type Loading struct {
 	// History is none, deletes or all.
 	History string `yaml:"history"`
+	// RepairText mends text that jsonb cannot hold, instead of quarantining its line.
+	RepairText bool `yaml:"repair_text"`
 	// QuarantineMaxShare of bad lines fails an export when exceeded.
 	QuarantineMaxShare float64 `yaml:"quarantine_max_share"`
 	RemoveGhosts       bool    `yaml:"remove_ghosts"`

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,13 @@ func TestRun_of_the_same_data_changes_no_row_and_of_other_data_exactly_those(t *
 	got := s.runJSON("still", "--full")
 	if got.Inserted+got.Updated+got.Deleted+got.Ghosts != 0 || got.Unchanged != got.Lines || got.Lines == 0 {
 		t.Errorf("the same data again: got %+v", got)
+	}
+	certificate, err := s.run("exports", "certificate", decimal(got.ExportID))
+	if err != nil || !strings.Contains(certificate, "0 headers: balanced") || strings.Contains(certificate, "http") {
+		t.Errorf("the certificate is %s, %v", certificate, err)
+	}
+	if _, err := s.run("payers", "remove", "still", "--yes"); err == nil || !strings.Contains(err.Error(), "is in the configuration") {
+		t.Errorf("a payer of the configuration is removed: %v", err)
 	}
 	if s.number(fingerprint, "still") != before {
 		t.Error("rows were written though nothing had changed")

@@ -154,6 +154,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	var slow bool
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
 		ChunkBytes: e.options.ChunkBytes,
+		RepairText: p.Config.Load.RepairText,
 		Stop:       e.draining,
 		Open: func(ctx context.Context) (store.LineSource, error) {
 			asked := time.Now()
@@ -194,7 +195,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		log.WarnContext(ctx, "nothing proves that the file was whole: it came without a length, a count or a checksum")
 	}
 	log.InfoContext(ctx, "file loaded", "lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
-		"quarantined", loaded.Quarantined)
+		"quarantined", loaded.Quarantined, "repaired", loaded.Repaired)
 	return w.loaded(ctx, job, x, f.Ordinal, unproven, goOn())
 }
 

@@ -43,6 +43,7 @@ type chunk struct {
 	lines        int64 // of this chunk alone, without blank ones
 	outcomeLines int64 // of them, OperationOutcomes
 	subsetted    int64 // of them, incomplete resources
+	repaired     int64 // of them, mended
 	headers      int64 // of them, headers of organized output
 	bytes        int64
 	prefixDigest []byte
@@ -89,7 +90,7 @@ func (c *chunk) reset(size int) {
 	c.rows = c.rows[:0]
 	clear(c.quarantined)
 	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
-	c.lines, c.outcomeLines, c.subsetted, c.headers, c.kept = 0, 0, 0, 0, 0
+	c.lines, c.outcomeLines, c.subsetted, c.repaired, c.headers, c.kept = 0, 0, 0, 0, 0, 0
 }
 
 // full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
@@ -103,6 +104,7 @@ func (c *chunk) full(n, size int) bool {
 type chunker struct {
 	kind         FileKind
 	resourceType string // that the manifest gave the file; "" where its lines may be of any type
+	repair       bool   // text that jsonb cannot hold is mended
 	organized    bool   // lines may be of any type, and headers stand among them
 	prefix       hash.Hash
 	types        map[string]string // interned names of resource types
@@ -151,6 +153,10 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 	c.arena = append(c.arena, line.Bytes...)
 	text := c.arena[start:len(c.arena):len(c.arena)]
 	keys, err := fhir.Scan(text)
+	repaired := k.repair && isTextError(err) && fhir.RepairText(text) > 0 // the digest stays that of the line as it came
+	if repaired {
+		keys, err = fhir.Scan(text)
+	}
 	resourceType := k.intern(keys.ResourceType)
 	// A server reports trouble within its output too (Bulk Data 3.0, Output File Organization); an outcome need have no id.
 	if resourceType == "OperationOutcome" {
@@ -176,10 +182,19 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 		patientID: keys.PatientID, resource: text, line: line.Number, offset: line.End,
 	}
 	copy(r.digest[:], digest[:])
+	if repaired {
+		c.repaired++
+	}
 	if keys.Subsetted {
 		c.subsetted++
 	}
 	c.rows = append(c.rows, r)
+}
+
+// isTextError reports whether a line holds text that jsonb cannot.
+func isTextError(err error) bool {
+	refused, ok := errors.AsType[*fhir.LineError](err)
+	return ok && (refused.Reason == fhir.ReasonNUL || refused.Reason == fhir.ReasonLoneSurrogate)
 }
 
 func (k *chunker) checkType(resourceType string) error {

@@ -46,6 +46,7 @@ type File struct {
 	Quarantined  int64
 	Outcomes     int64 // lines that were OperationOutcomes
 	Subsetted    int64 // lines that are tagged SUBSETTED
+	Repaired     int64 // lines in which U+FFFD stands for what jsonb cannot hold
 	Headers      int64 // lines that open a block of organized output
 	Chunks       int
 	Downloads    int
@@ -55,7 +56,7 @@ type File struct {
 
 const fileColumns = `
 	export_id, ordinal, place, kind, resource_type, url, requires_token, coalesce(expected_count, -1), coalesce(expected_bytes, -1), sha256, protection, state,
-	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, headers, chunks,
+	line_number, lines, bytes, wire_bytes, prefix_digest, staged, unchanged, deletions, quarantined, outcomes, subsetted, repaired, headers, chunks,
 	downloads, mismatches, unproven`
 
 func scanFile(row pgx.CollectableRow) (File, error) {
@@ -63,7 +64,7 @@ func scanFile(row pgx.CollectableRow) (File, error) {
 	err := row.Scan(&f.ExportID, &f.Ordinal, &f.Place, &f.Kind, &f.ResourceType, &f.URL, &f.RequiresToken, &f.ExpectedCount, &f.ExpectedBytes, &f.SHA256,
 		&f.Protection, &f.State,
 		&f.LineNumber, &f.Lines, &f.Bytes, &f.WireBytes, &f.PrefixDigest, &f.Staged, &f.Unchanged, &f.Deletions,
-		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Headers, &f.Chunks, &f.Downloads, &f.Mismatches, &f.Unproven)
+		&f.Quarantined, &f.Outcomes, &f.Subsetted, &f.Repaired, &f.Headers, &f.Chunks, &f.Downloads, &f.Mismatches, &f.Unproven)
 	return f, err
 }
 

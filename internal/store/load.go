@@ -28,6 +28,8 @@ type LoadOptions struct {
 	// ChunkBytes is how many bytes of lines are staged at once; 4 MiB if 0. Two chunks are in memory: while one is
 	// copied, the next is read.
 	ChunkBytes int
+	// RepairText puts U+FFFD where a line holds text that jsonb cannot, \u0000 or half a surrogate pair, instead of quarantining it.
+	RepairText bool
 	// Stop ends the load at the next checkpoint when it is closed.
 	Stop <-chan struct{}
 	// WireBytes says how many bytes were transferred since Open; may be nil.
@@ -83,6 +85,7 @@ func (s *Store) LoadFile(ctx context.Context, lease *Lease, e Export, f File, o 
 		store: s, conn: lease.Conn(), export: e, file: f, options: o, chunker: newChunker(f, e.OrganizedBy != ""), baseWire: f.WireBytes,
 		partitions: make(map[string]bool), staged: make(map[string]bool),
 	}
+	l.chunker.repair = o.RepairText
 	err := l.run(ctx)
 	if mismatch := IsMismatch(err); mismatch || errors.Is(err, ErrFileChanged) {
 		if resetErr := s.resetFile(ctx, lease.Conn(), f, mismatch); resetErr != nil {
@@ -298,6 +301,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		file.Outcomes += c.outcomeLines
 		file.Subsetted += c.subsetted
 		file.Headers += c.headers
+		file.Repaired += c.repaired
 		file.PrefixDigest = append([]byte(nil), c.prefixDigest...)
 		file.Chunks++
 		if l.options.WireBytes != nil {
@@ -336,11 +340,11 @@ func (l *loader) moveCheckpoint(ctx context.Context, tx pgx.Tx, f File) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export_file
 		SET line_number = $4, lines = $5, bytes = $6, wire_bytes = $7, prefix_digest = $8, staged = $9, unchanged = $10,
-			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, subsetted = $16, headers = $17, job_due_at = now()
+			deletions = $11, quarantined = $12, chunks = $13, outcomes = $14, subsetted = $16, headers = $17, repaired = $18, job_due_at = now()
 		WHERE export_id = $1 AND ordinal = $2 AND line_number = $3 AND chunks = $13 - 1 AND state = 'queued'
 			AND EXISTS (SELECT FROM ingest.export WHERE id = $1 AND state IN ('polling', 'loading') AND restarts = $15)`,
 		f.ExportID, f.Ordinal, l.file.LineNumber, f.LineNumber, f.Lines, f.Bytes, f.WireBytes, f.PrefixDigest, f.Staged,
-		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts, f.Subsetted, f.Headers)
+		f.Unchanged, f.Deletions, f.Quarantined, f.Chunks, f.Outcomes, l.export.Restarts, f.Subsetted, f.Headers, f.Repaired)
 }
 
 // groupRows splits rows by type, in place where they are all of one, which is the rule.
@@ -520,7 +524,7 @@ func (s *Store) resetFile(ctx context.Context, conn *pgx.Conn, f File, mismatch 
 		err := change(ctx, tx, `
 			UPDATE ingest.export_file
 			SET line_number = 0, lines = 0, bytes = 0, prefix_digest = NULL, staged = 0, unchanged = 0, deletions = 0,
-				quarantined = 0, outcomes = 0, subsetted = 0, headers = 0, chunks = 0,
+				quarantined = 0, outcomes = 0, subsetted = 0, headers = 0, repaired = 0, chunks = 0,
 				mismatches = mismatches + $3::boolean::integer
 			WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, f.ExportID, f.Ordinal, mismatch)
 		if err != nil {

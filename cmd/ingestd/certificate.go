@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"ingestd/internal/config"
+	"ingestd/internal/daemon"
+	"ingestd/internal/store"
+)
+
+func newExportsCertificateCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "certificate EXPORT", Short: "Print the balanced ledger of an export: for an audit, or a dispute with a payer", Args: oneArg,
+		Long: `Prints what an export asked for, which files came, with their counts and checksums, and what became of each line. It holds no
+URL, no id of a resource and nothing that the payer said, and ends with a digest over all of it: two prints of one published export
+have the same.
+
+lines_sha256 is the SHA-256 over the SHA-256 of each line of a file, without line ends and blank lines.`,
+		Example: "  ingestd exports certificate 17 --output json > export-17.json",
+	}
+	path := addConfigFlag(cmd)
+	addTableOrJSON(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := tableOrJSON(output); err != nil {
+			return err
+		}
+		id, err := exportNumber(args[0])
+		if err != nil {
+			return err
+		}
+		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			c, err := d.Store.Certificate(cmd.Context(), id)
+			if err != nil {
+				return noExport(id, err)
+			}
+			if output == "json" {
+				return printJSON(cmd.OutOrStdout(), c)
+			}
+			return printCertificate(cmd.OutOrStdout(), c)
+		})
+	}
+	return cmd
+}
+
+func printCertificate(out io.Writer, c store.Certificate) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	types := "all types"
+	if len(c.Types) > 0 {
+		types = strings.Join(c.Types, ", ")
+	}
+	fmt.Fprintf(w, "export\t%d of %s, %s, %s\n", c.ExportID, c.Payer, c.Kind, c.State)
+	fmt.Fprintf(w, "asked for\t%s%s\n", types, sinceText(c.Since))
+	fmt.Fprintf(w, "configuration\t%s\n", c.Series)
+	for _, line := range []struct {
+		what string
+		at   *time.Time
+	}{{"kicked off", c.KickedOffAt}, {"manifest", c.ManifestAt}, {"loaded", c.LoadedAt}, {"finished", c.FinishedAt}} {
+		if line.at != nil {
+			fmt.Fprintf(w, "%s\t%s\n", line.what, line.at.Format(time.RFC3339))
+		}
+	}
+	fmt.Fprintf(w, "transaction time\t%s\n\n", orDash(printable(c.TransactionTime)))
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("print the certificate: %w", err)
+	}
+	w = tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "FILE\tKIND\tTYPE\tLINES\tMANIFEST\tBYTES\tTRANSFERRED\tPROVEN WHOLE\tLINES SHA-256")
+	for _, f := range c.Files {
+		manifest := "-"
+		if f.ExpectedCount != nil {
+			manifest = strconv.FormatInt(*f.ExpectedCount, 10)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%d\t%t\t%s\n", f.Ordinal, f.Kind, orDash(printable(f.ResourceType)), f.Lines, manifest, f.Bytes,
+			f.WireBytes, f.Whole, orDash(f.LinesHash))
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("print the certificate: %w", err)
+	}
+	l := c.Ledger
+	verdict := "balanced"
+	if !l.Balanced {
+		verdict = "NOT BALANCED"
+	}
+	_, err := fmt.Fprintf(out, "\n%d lines = %d inserted + %d updated + %d unchanged + %d superseded + %d quarantined + %d outcomes + %d headers: %s\n"+
+		"%d lines repaired, %d rows deleted, %d ghosts removed\n\nSHA-256 of this certificate as JSON without its digest: %s\n",
+		l.Lines, l.Inserted, l.Updated, l.Unchanged, l.Superseded, l.Quarantined, l.Outcomes, l.Headers, verdict, l.Repaired, l.Deleted, l.Ghosts, c.Digest)
+	if err != nil {
+		return fmt.Errorf("print the certificate: %w", err)
+	}
+	return nil
+}
+
+func sinceText(since string) string {
+	if since == "" {
+		return ", in full"
+	}
+	return ", since " + since
+}
