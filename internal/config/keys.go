@@ -167,7 +167,7 @@ var keys = map[string]key{
 	"payers[].export.attachments": {
 		text: "What becomes of content that resources refer to by URL (`Attachment.url` in DocumentReference, DiagnosticReport, Media and" +
 			" Communication): `none` fetches nothing; `inline` puts it into the resource, as `Attachment.data`; `table` into the table" +
-			" `attachment` beside the resources. It is fetched once for each version of a resource, before the publish, and published with it." +
+			" `attachment` beside the resources. It is fetched once for each version of a resource that is loaded from then on, before the publish, and published with it." +
 			" What cannot be fetched stands in `ingest.attachment`, with the reason, and keeps nothing back.",
 		enum: []string{"none", "inline", "table"},
 	},

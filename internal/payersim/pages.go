@@ -24,7 +24,9 @@ func (s *Server) pagesAhead(r *http.Request, j *job) int {
 // pollPage answers the request for a further page: with the page, or with 202 where it is not there yet. The caller holds j.mu.
 func (s *Server) pollPage(w http.ResponseWriter, r *http.Request, j *job, page int) {
 	if bad := s.badAnswer("manifest.page_answers", s.plan().Manifest.PageAnswers); bad != nil {
+		j.mu.Unlock() // a silent answer must not keep others waiting
 		s.misanswer(w, r, bad, func() {})
+		j.mu.Lock()
 		return
 	}
 	running := s.now().Before(j.ready)

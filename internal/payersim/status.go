@@ -87,7 +87,9 @@ func (s *Server) poll(w http.ResponseWriter, r *http.Request, t token) {
 		return
 	}
 	if bad := s.badAnswer("status.answers", s.plan().Status.Answers); bad != nil {
+		j.mu.Unlock() // a silent answer must not keep others waiting
 		s.misanswer(w, r, bad, func() {})
+		j.mu.Lock()
 		return
 	}
 	if now.Before(j.ready) {
