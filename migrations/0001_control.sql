@@ -144,7 +144,7 @@ COMMENT ON COLUMN ingest.export_file.bytes IS 'The checkpoint in decompressed by
 COMMENT ON COLUMN ingest.export_file.prefix_digest IS 'SHA-256 over the digests of all lines up to the checkpoint: a resumed download must begin with the same lines.';
 COMMENT ON COLUMN ingest.export_file.outcomes IS 'Lines that were OperationOutcomes: they stand in ingest.outcome.';
 COMMENT ON COLUMN ingest.export_file.subsetted IS 'Lines that are tagged SUBSETTED: incomplete resources, which replace no complete ones.';
-COMMENT ON COLUMN ingest.export_file.repaired IS 'Lines in which U+FFFD stands for what jsonb cannot hold (load.repair_text).';
+COMMENT ON COLUMN ingest.export_file.repaired IS 'Lines that were mended: U+FFFD stands for what jsonb cannot hold (load.repair_text). Lines that stand published so do not count.';
 COMMENT ON COLUMN ingest.export_file.headers IS 'Lines that open a block of organized output: Parameters with a header, which are not stored.';
 COMMENT ON COLUMN ingest.export_file.downloads IS 'How often the file was requested.';
 

@@ -111,8 +111,12 @@ func New(o Options) (*Engine, error) {
 		return nil, err
 	}
 	queues := map[string]river.QueueConfig{queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}}
+	cooldown, poll := 100*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
+		// Somebody waits, and nobody else asks this queue: each step of the export may begin as soon as the one before ends, even
+		// where the notification of it is missed because the listener is not connected yet.
 		queues = map[string]river.QueueConfig{o.Queue: {MaxWorkers: o.Downloads}}
+		cooldown, poll = 5*time.Millisecond, 50*time.Millisecond
 	}
 	e.client, err = river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
 		Schema:               store.EngineSchema,
@@ -120,7 +124,8 @@ func New(o Options) (*Engine, error) {
 		Workers:              workers,
 		PeriodicJobs:         periodic,
 		Logger:               slog.New(quieter{o.Logger.Handler()}),
-		FetchPollInterval:    500 * time.Millisecond,
+		FetchCooldown:        cooldown,
+		FetchPollInterval:    poll,
 		JobTimeout:           jobTimeout,
 		RescueStuckJobsAfter: 2 * jobTimeout,
 		RetryPolicy:          &e.retries,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -61,6 +62,8 @@ type row struct {
 	line         int64
 	offset       int64 // of the line's end in the file
 	unchanged    bool  // stands in the published table already, with the same digest
+	unread       bool  // not scanned yet: the id is a guess, good for the look-up alone, and other keys are missing
+	looked       bool  // its id and digest were looked up
 }
 
 type deletion struct{ resourceType, id string }
@@ -106,13 +109,15 @@ type chunker struct {
 	resourceType string // that the manifest gave the file; "" where its lines may be of any type
 	repair       bool   // text that jsonb cannot hold is mended
 	organized    bool   // lines may be of any type, and headers stand among them
+	defers       bool   // a line is scanned only when it turns out not to stand published as it is
 	prefix       hash.Hash
 	types        map[string]string // interned names of resource types
 }
 
-func newChunker(f File, organized bool) *chunker {
+func newChunker(f File, organized, repair bool) *chunker {
 	return &chunker{
-		kind: f.Kind, resourceType: f.ResourceType, organized: organized, prefix: sha256.New(), types: make(map[string]string),
+		kind: f.Kind, resourceType: f.ResourceType, organized: organized, repair: repair, prefix: sha256.New(),
+		types: make(map[string]string),
 	}
 }
 
@@ -148,10 +153,46 @@ func (k *chunker) add(c *chunk, line Line) {
 	}
 }
 
+// addResource puts a line of an output file into the chunk. Where the type is published already, most lines stand there as they are:
+// the digest says so, and such a line was scanned when it was published. To scan it again would be the greater part of the work.
 func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
-	start := len(c.arena)
+	start, rows := len(c.arena), len(c.rows)
 	c.arena = append(c.arena, line.Bytes...)
-	text := c.arena[start:len(c.arena):len(c.arena)]
+	line.Bytes = c.arena[start:len(c.arena):len(c.arena)]
+	if k.defers {
+		if id := fhir.GuessID(line.Bytes); id != nil {
+			r := row{resourceType: k.resourceType, id: id, resource: line.Bytes, line: line.Number, offset: line.End, unread: true}
+			copy(r.digest[:], digest[:])
+			c.rows = append(c.rows, r)
+			return
+		}
+	}
+	k.scan(c, line, [digestBytes]byte(digest[:digestBytes]))
+	if len(c.rows) == rows {
+		c.arena = c.arena[:start] // what the line became stands elsewhere
+	}
+}
+
+// scanUnread scans the rows that were left for later and do not stand published. Rows that turn out to be none leave the chunk's.
+func (k *chunker) scanUnread(c *chunk) {
+	rows := c.rows
+	c.rows = rows[:0] // written behind what is read
+	for _, r := range rows {
+		if !r.unread || r.unchanged {
+			c.rows = append(c.rows, r)
+			continue
+		}
+		n := len(c.rows)
+		k.scan(c, Line{Bytes: r.resource, Number: r.line, End: r.offset}, r.digest)
+		if len(c.rows) > n {
+			c.rows[n].looked = bytes.Equal(c.rows[n].id, r.id)
+		}
+	}
+}
+
+// scan makes of a line, whose bytes stand in the arena, a row, or puts it where else it belongs.
+func (k *chunker) scan(c *chunk, line Line, digest [digestBytes]byte) {
+	text := line.Bytes
 	keys, err := fhir.Scan(text)
 	repaired := k.repair && isTextError(err) && fhir.RepairText(text) > 0 // the digest stays that of the line as it came
 	if repaired {
@@ -160,12 +201,10 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 	resourceType := k.intern(keys.ResourceType)
 	// A server reports trouble within its output too (Bulk Data 3.0, Output File Organization); an outcome need have no id.
 	if resourceType == "OperationOutcome" {
-		c.arena = c.arena[:start]
 		k.addOutcome(c, line)
 		return
 	}
 	if k.organized && resourceType == "Parameters" && isHeader(text) {
-		c.arena = c.arena[:start]
 		c.headers++
 		return
 	}
@@ -173,22 +212,19 @@ func (k *chunker) addResource(c *chunk, line Line, digest [sha256.Size]byte) {
 		err = k.checkType(resourceType)
 	}
 	if err != nil {
-		c.arena = c.arena[:start]
 		c.quarantine(line, err, resourceType, string(keys.ID))
 		return
 	}
-	r := row{
-		resourceType: resourceType, id: keys.ID, versionID: keys.VersionID, lastUpdated: keys.LastUpdated,
-		patientID: keys.PatientID, resource: text, line: line.Number, offset: line.End,
-	}
-	copy(r.digest[:], digest[:])
 	if repaired {
 		c.repaired++
 	}
 	if keys.Subsetted {
 		c.subsetted++
 	}
-	c.rows = append(c.rows, r)
+	c.rows = append(c.rows, row{
+		resourceType: resourceType, id: keys.ID, versionID: keys.VersionID, lastUpdated: keys.LastUpdated,
+		patientID: keys.PatientID, resource: text, digest: digest, line: line.Number, offset: line.End,
+	})
 }
 
 // isTextError reports whether a line holds text that jsonb cannot.

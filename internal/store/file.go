@@ -45,8 +45,8 @@ type File struct {
 	Deletions    int64
 	Quarantined  int64
 	Outcomes     int64 // lines that were OperationOutcomes
-	Subsetted    int64 // lines that are tagged SUBSETTED
-	Repaired     int64 // lines in which U+FFFD stands for what jsonb cannot hold
+	Subsetted    int64 // lines that are tagged SUBSETTED; not those that stand published as they are
+	Repaired     int64 // lines that were mended: U+FFFD stands for what jsonb cannot hold; not those that stand published so
 	Headers      int64 // lines that open a block of organized output
 	Chunks       int
 	Downloads    int

@@ -82,10 +82,10 @@ func (s *Store) LoadFile(ctx context.Context, lease *Lease, e Export, f File, o 
 		o.ChunkBytes = 4 << 20
 	}
 	l := &loader{
-		store: s, conn: lease.Conn(), export: e, file: f, options: o, chunker: newChunker(f, e.OrganizedBy != ""), baseWire: f.WireBytes,
+		store: s, conn: lease.Conn(), export: e, file: f, options: o, baseWire: f.WireBytes,
+		chunker: newChunker(f, e.OrganizedBy != "", o.RepairText), late: newChunker(f, e.OrganizedBy != "", o.RepairText),
 		partitions: make(map[string]bool), staged: make(map[string]bool),
 	}
-	l.chunker.repair = o.RepairText
 	err := l.run(ctx)
 	if mismatch := IsMismatch(err); mismatch || errors.Is(err, ErrFileChanged) {
 		if resetErr := s.resetFile(ctx, lease.Conn(), f, mismatch); resetErr != nil {
@@ -118,6 +118,7 @@ type loader struct {
 	file     File
 	options  LoadOptions
 	chunker  *chunker
+	late     *chunker // scans what the other left for later
 	baseWire int64
 
 	source     LineSource
@@ -127,6 +128,15 @@ type loader struct {
 }
 
 func (l *loader) run(ctx context.Context) error {
+	if l.file.Kind == FileOutput && l.file.ResourceType != "" && l.export.OrganizedBy == "" {
+		table, err := tableName(l.file.ResourceType)
+		if err != nil {
+			return err
+		}
+		if l.chunker.defers, err = l.store.hasPartition(ctx, l.conn, table, l.export.Payer); err != nil {
+			return err
+		}
+	}
 	readCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	source, err := l.options.Open(readCtx)
@@ -270,8 +280,7 @@ func (l *loader) send(ctx context.Context, full chan<- *chunk, c *chunk) error {
 func (l *loader) flush(ctx context.Context, c *chunk) error {
 	began := time.Now()
 	file := l.file
-	byType := groupRows(c.rows)
-	for _, rows := range byType {
+	for _, rows := range groupRows(c.rows) {
 		if err := l.prepareType(ctx, rows[0].resourceType); err != nil {
 			return err
 		}
@@ -283,7 +292,10 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		l.staged[deletedName(l.export.ID)] = true
 	}
 	err := inCheckpointTx(ctx, l.conn, func(tx pgx.Tx) error {
-		for _, rows := range byType {
+		if err := l.readLate(ctx, tx, c); err != nil {
+			return err
+		}
+		for _, rows := range groupRows(c.rows) {
 			unchanged, err := l.stageRows(ctx, tx, c, rows)
 			if err != nil {
 				return err
@@ -396,25 +408,50 @@ func (l *loader) prepareType(ctx context.Context, resourceType string) error {
 	return nil
 }
 
-// stageRows copies the rows of one type that differ from what is published, notes the keys of those that do not, and
-// returns the number of the latter.
+// readLate looks up the rows that are not scanned yet, and scans those that do not stand published. They are all of the file's type, and
+// so is what they become.
+func (l *loader) readLate(ctx context.Context, tx pgx.Tx, c *chunk) error {
+	var unread []*row
+	for i := range c.rows {
+		if c.rows[i].unread {
+			unread = append(unread, &c.rows[i])
+		}
+	}
+	if len(unread) == 0 {
+		return nil
+	}
+	table, err := tableName(l.file.ResourceType)
+	if err != nil {
+		return err
+	}
+	if _, err := l.lookUp(ctx, tx, table, unread); err != nil {
+		return err
+	}
+	l.late.scanUnread(c)
+	return nil
+}
+
+// stageRows copies the rows of one type that differ from what is published, and returns the number of those that do not.
 func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row) (int64, error) {
 	table, err := tableName(rows[0].resourceType)
 	if err != nil {
 		return 0, err
 	}
 	var unchanged int64
-	if l.partitions[table] {
-		if unchanged, err = l.markUnchanged(ctx, tx, table, rows); err != nil {
-			return 0, err
+	var pending []*row
+	for i := range rows {
+		switch {
+		case rows[i].unchanged:
+			unchanged++
+		case !rows[i].looked && l.partitions[table]:
+			pending = append(pending, &rows[i])
 		}
 	}
-	if unchanged > 0 {
-		if err := l.noteSeen(ctx, tx, table, rows, unchanged); err != nil {
-			return 0, err
-		}
+	found, err := l.lookUp(ctx, tx, table, pending)
+	if err != nil {
+		return 0, err
 	}
-	if unchanged == int64(len(rows)) {
+	if unchanged += found; unchanged == int64(len(rows)) {
 		return unchanged, nil
 	}
 	_, err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer,
@@ -427,51 +464,6 @@ func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row)
 			})
 		})
 	return unchanged, err
-}
-
-// markUnchanged marks the rows whose id and digest stand in the published table.
-func (l *loader) markUnchanged(ctx context.Context, tx pgx.Tx, table string, rows []row) (int64, error) {
-	ids, digests := make([]string, len(rows)), make([][]byte, len(rows))
-	for i := range rows {
-		ids[i], digests[i] = string(rows[i].id), rows[i].digest[:]
-	}
-	sql := fmt.Sprintf(`
-		SELECT k.ordinal FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS k (id, digest, ordinal)
-		JOIN %s AS live ON live.payer = $3 AND live.id = k.id AND live.digest = k.digest`,
-		quote(l.store.schema, partition(table, l.export.Payer)))
-	found, err := tx.Query(ctx, sql, ids, digests, l.export.Payer)
-	if err != nil {
-		return 0, fmt.Errorf("look up what is published of %s: %w", table, err)
-	}
-	var n, ordinal int64
-	_, err = pgx.ForEachRow(found, []any{&ordinal}, func() error {
-		rows[ordinal-1].unchanged = true
-		n++
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("look up what is published of %s: %w", table, err)
-	}
-	return n, nil
-}
-
-// noteSeen keeps the keys of unchanged rows: a full export must know what it held, and an earlier line of the same
-// resource must not win over them.
-func (l *loader) noteSeen(ctx context.Context, tx pgx.Tx, table string, rows []row, n int64) error {
-	seen := make([]*row, 0, n)
-	for i := range rows {
-		if rows[i].unchanged {
-			seen = append(seen, &rows[i])
-		}
-	}
-	_, err := tx.CopyFrom(ctx, pgx.Identifier{stageSchema, seenName(l.export.ID, table)}, []string{"id", "file", "line"},
-		pgx.CopyFromSlice(len(seen), func(i int) ([]any, error) {
-			return []any{string(seen[i].id), l.file.Ordinal, seen[i].line}, nil
-		}))
-	if err != nil {
-		return fmt.Errorf("note unchanged resources of %s: %w", table, err)
-	}
-	return nil
 }
 
 // stageRest stages what a chunk holds beside resources.

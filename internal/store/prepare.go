@@ -162,7 +162,7 @@ func (p *preparation) becomePartition(ctx context.Context, name string) error {
 	}
 	// Indexes share the namespace of tables. The dollar, which no payer's name holds, keeps theirs from being the name of
 	// another payer's partition.
-	err := p.unique(ctx, `ALTER TABLE `+p.stage+` ADD CONSTRAINT `+quote(shorten(name+"$pkey"))+` PRIMARY KEY (payer, id)`)
+	err := p.unique(ctx, `ALTER TABLE `+p.stage+` ADD CONSTRAINT `+quote(shorten(name+"$pkey"))+` PRIMARY KEY (payer, id) INCLUDE (digest)`)
 	if err != nil {
 		return err
 	}
@@ -179,12 +179,46 @@ func (p *preparation) becomePartition(ctx context.Context, name string) error {
 
 // compareWithLive takes out of staging what must not replace what is published, and counts what stands unchanged.
 func (p *preparation) compareWithLive(ctx context.Context) error {
+	var changed bool
+	if err := p.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+p.stage+`)`).Scan(&changed); err != nil {
+		return fmt.Errorf("look for staged rows: %w", err)
+	}
+	if changed {
+		if err := p.sortOut(ctx); err != nil {
+			return err
+		}
+	}
+	// Of the unchanged lines, each resource counts once, unless a staged line replaces it; the rest is superseded.
+	var lines, resources int64
+	err := p.tx.QueryRow(ctx, `
+		SELECT coalesce(sum(lines), 0), count(*) FILTER (WHERE stage.id IS NULL)
+		FROM (SELECT id, count(*) AS lines FROM `+p.seenLines()+` GROUP BY id) AS seen
+		LEFT JOIN `+p.stage+` AS stage ON stage.id = seen.id`).Scan(&lines, &resources)
+	if err != nil {
+		return fmt.Errorf("count the unchanged lines: %w", err)
+	}
+	p.unchanged += resources
+	p.superseded += lines - resources
+	if !changed {
+		return nil
+	}
+	_, err = p.exec(ctx, "keep what left staging from being taken for a ghost",
+		`INSERT INTO `+p.seen+` (file, ids, lines) SELECT -1, array_agg(id), '{}' FROM kept HAVING count(*) > 0`)
+	return err
+}
+
+// seenLines is the SQL for the keys of the unchanged lines, one row a line.
+func (p *preparation) seenLines() string {
+	return `(SELECT file, unnest(ids) AS id, unnest(lines) AS line FROM ` + p.seen + `) AS line`
+}
+
+// sortOut leaves those rows in staging that are newer than what is published.
+func (p *preparation) sortOut(ctx context.Context) error {
 	if err := p.unique(ctx, `CREATE UNIQUE INDEX `+p.index+` ON `+p.stage+` (id)`); err != nil {
 		return err
 	}
 	for _, sql := range []string{
 		`ANALYZE ` + p.stage,
-		`ANALYZE ` + p.seen,
 		// Resources that leave staging here still stand in the export: they are no ghosts.
 		`CREATE TEMPORARY TABLE kept (id text NOT NULL) ON COMMIT DROP`,
 	} {
@@ -211,12 +245,12 @@ func (p *preparation) compareWithLive(ctx context.Context) error {
 
 	// A line that repeats the published version may stand behind a staged line of the same resource, and then it wins.
 	n, err = p.exec(ctx, "drop lines that an unchanged line supersedes", `
-		DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
-		WHERE live.payer = $1 AND live.id = stage.id AND EXISTS (
-			SELECT FROM `+p.seen+` AS seen
-			WHERE seen.id = stage.id
-				AND (coalesce(live.last_updated, '-infinity'), seen.file, seen.line)
-				  > (coalesce(stage.last_updated, '-infinity'), stage.file, stage.line))`, p.payer)
+		WITH seen AS MATERIALIZED (
+			SELECT line.* FROM `+p.seenLines()+` JOIN `+p.stage+` AS stage ON stage.id = line.id)
+		DELETE FROM `+p.stage+` AS stage USING seen, `+p.live+` AS live
+		WHERE seen.id = stage.id AND live.payer = $1 AND live.id = stage.id
+			AND (coalesce(live.last_updated, '-infinity'), seen.file, seen.line)
+			  > (coalesce(stage.last_updated, '-infinity'), stage.file, stage.line)`, p.payer)
 	if err != nil {
 		return err
 	}
@@ -228,23 +262,7 @@ func (p *preparation) compareWithLive(ctx context.Context) error {
 			WHERE live.payer = $1 AND live.id = stage.id AND live.digest = stage.digest
 			RETURNING stage.id)
 		INSERT INTO kept SELECT id FROM gone`, p.payer)
-	if err != nil {
-		return err
-	}
 	p.unchanged += n
-
-	// Of the unchanged lines, each resource counts once, unless a staged line replaces it; the rest is superseded.
-	var lines, resources int64
-	err = p.tx.QueryRow(ctx, `
-		SELECT count(*), count(DISTINCT seen.id) FILTER (WHERE stage.id IS NULL)
-		FROM `+p.seen+` AS seen LEFT JOIN `+p.stage+` AS stage ON stage.id = seen.id`).Scan(&lines, &resources)
-	if err != nil {
-		return fmt.Errorf("count the unchanged lines: %w", err)
-	}
-	p.unchanged += resources
-	p.superseded += lines - resources
-	_, err = p.exec(ctx, "keep what left staging from being taken for a ghost",
-		`INSERT INTO `+p.seen+` (id, file, line) SELECT id, -1, 0 FROM kept`)
 	return err
 }
 

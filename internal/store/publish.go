@@ -443,7 +443,8 @@ func (p *publisher) remove(ctx context.Context, resourceType string, staged []st
 		return 0, err
 	}
 	if slices.Contains(staged, resourceType) {
-		condition += ` AND NOT EXISTS (SELECT FROM ` + quote(stageSchema, seenName(e.ID, table)) + ` AS seen WHERE seen.id = live.id)`
+		condition += ` AND NOT EXISTS (
+			SELECT FROM (SELECT unnest(ids) AS id FROM ` + quote(stageSchema, seenName(e.ID, table)) + `) AS seen WHERE seen.id = live.id)`
 	}
 	deletion := fmt.Sprintf(`DELETE FROM %s AS live WHERE live.payer = $1 AND live.export_id <> $2 %s`,
 		quote(p.store.schema, partition(table, e.Payer)), condition)
