@@ -159,9 +159,11 @@ CREATE TABLE ingest.export_type (
     superseded    bigint NOT NULL DEFAULT 0,
     deleted       bigint NOT NULL DEFAULT 0,
     ghosts        bigint NOT NULL DEFAULT 0,
+    standing      bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (export_id, resource_type)
 );
 COMMENT ON TABLE ingest.export_type IS 'The ledger of an export by resource type.';
+COMMENT ON COLUMN ingest.export_type.standing IS 'Resources that the export holds and publishes no row of: the published one is the same, or newer.';
 
 CREATE TABLE ingest.outcome (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -73,7 +73,7 @@ func bundleIn(line []byte) (bundle, error) {
 	if start == len(line) || line[start] != '{' {
 		return bundle{}, &LineError{ReasonNotObject, start, "a Bundle"}
 	}
-	end, err := v.object(start, 1, nil)
+	end, err := v.value(start, 1)
 	if err != nil {
 		return bundle{}, err
 	}

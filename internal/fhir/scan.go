@@ -80,7 +80,7 @@ func Scan(line []byte) (Keys, error) {
 	}
 
 	var found members
-	end, err := v.object(i, 1, &found)
+	end, err := v.resource(i, &found)
 	if err == nil {
 		if end = v.space(end); end != len(line) {
 			err = &LineError{ReasonNotJSON, end, "the end of the line after one JSON object"}

@@ -21,7 +21,7 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn, e Export) ([]string
 		if err := inTx(ctx, conn, func(tx pgx.Tx) error { return s.ensureTable(ctx, tx, resourceType) }); err != nil {
 			return nil, err
 		}
-		if err := inTx(ctx, conn, func(tx pgx.Tx) error { return s.prepareType(ctx, tx, e, resourceType) }); err != nil {
+		if err := inPublishTx(ctx, conn, func(tx pgx.Tx) error { return s.prepareType(ctx, tx, e, resourceType) }); err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", resourceType, err)
 		}
 	}
@@ -79,11 +79,11 @@ func (s *Store) prepareType(ctx context.Context, tx pgx.Tx, e Export, resourceTy
 		return fmt.Errorf("count the staged rows: %w", err)
 	}
 	_, err = tx.Exec(ctx, `
-		INSERT INTO ingest.export_type (export_id, resource_type, staged, unchanged, superseded, prepared_at)
-		VALUES ($1, $2, $3, $4, $5, now())
+		INSERT INTO ingest.export_type (export_id, resource_type, staged, unchanged, superseded, standing, prepared_at)
+		VALUES ($1, $2, $3, $4, $5, $6, now())
 		ON CONFLICT (export_id, resource_type) DO UPDATE SET staged = excluded.staged, unchanged = excluded.unchanged,
-			superseded = excluded.superseded, prepared_at = excluded.prepared_at`,
-		e.ID, resourceType, p.staged, p.unchanged, p.superseded)
+			superseded = excluded.superseded, standing = excluded.standing, prepared_at = excluded.prepared_at`,
+		e.ID, resourceType, p.staged, p.unchanged, p.superseded, p.standing)
 	if err != nil {
 		return fmt.Errorf("note the preparation: %w", err)
 	}
@@ -100,6 +100,7 @@ type preparation struct {
 	staged     int64 // rows to publish, counted in the end
 	unchanged  int64 // resources that stand as they are
 	superseded int64 // lines that lost to another line, or to what is published
+	standing   int64 // resources of the export of which no row is published: unchanged, or older than the published
 }
 
 func (p *preparation) exec(ctx context.Context, what, sql string, args ...any) (int64, error) {
@@ -183,31 +184,37 @@ func (p *preparation) compareWithLive(ctx context.Context) error {
 	if err := p.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+p.stage+`)`).Scan(&changed); err != nil {
 		return fmt.Errorf("look for staged rows: %w", err)
 	}
-	if changed {
-		if err := p.sortOut(ctx); err != nil {
-			return err
+	if !changed {
+		err := p.tx.QueryRow(ctx, `SELECT count(*), count(DISTINCT id) FROM `+p.seenLines()).Scan(&p.superseded, &p.standing)
+		if err != nil {
+			return fmt.Errorf("count the unchanged lines: %w", err)
 		}
+		p.unchanged, p.superseded = p.standing, p.superseded-p.standing
+		return nil
+	}
+	if err := p.sortOut(ctx); err != nil {
+		return err
+	}
+	_, err := p.exec(ctx, "keep what left staging from being taken for a ghost",
+		`INSERT INTO `+p.seen+` (file, ids, lines) SELECT -1, array_agg(id), '{}' FROM kept HAVING count(*) > 0`)
+	if err != nil {
+		return err
 	}
 	// Of the unchanged lines, each resource counts once, unless a staged line replaces it; the rest is superseded.
 	var lines, resources int64
-	err := p.tx.QueryRow(ctx, `
-		SELECT coalesce(sum(lines), 0), count(*) FILTER (WHERE stage.id IS NULL)
-		FROM (SELECT id, count(*) AS lines FROM `+p.seenLines()+` GROUP BY id) AS seen
-		LEFT JOIN `+p.stage+` AS stage ON stage.id = seen.id`).Scan(&lines, &resources)
+	err = p.tx.QueryRow(ctx, `
+		SELECT coalesce(sum(lines), 0), count(*) FILTER (WHERE stage.id IS NULL AND lines > 0), count(*) FILTER (WHERE stage.id IS NULL)
+		FROM (SELECT id, count(line) AS lines FROM `+p.seenLines()+` GROUP BY id) AS seen
+		LEFT JOIN `+p.stage+` AS stage ON stage.id = seen.id`).Scan(&lines, &resources, &p.standing)
 	if err != nil {
 		return fmt.Errorf("count the unchanged lines: %w", err)
 	}
 	p.unchanged += resources
 	p.superseded += lines - resources
-	if !changed {
-		return nil
-	}
-	_, err = p.exec(ctx, "keep what left staging from being taken for a ghost",
-		`INSERT INTO `+p.seen+` (file, ids, lines) SELECT -1, array_agg(id), '{}' FROM kept HAVING count(*) > 0`)
-	return err
+	return nil
 }
 
-// seenLines is the SQL for the keys of the unchanged lines, one row a line.
+// seenLines is the SQL for the keys of the unchanged lines, one row a line, and of resources that left staging, whose line is null.
 func (p *preparation) seenLines() string {
 	return `(SELECT file, unnest(ids) AS id, unnest(lines) AS line FROM ` + p.seen + `) AS line`
 }
@@ -246,7 +253,7 @@ func (p *preparation) sortOut(ctx context.Context) error {
 	// A line that repeats the published version may stand behind a staged line of the same resource, and then it wins.
 	n, err = p.exec(ctx, "drop lines that an unchanged line supersedes", `
 		WITH seen AS MATERIALIZED (
-			SELECT line.* FROM `+p.seenLines()+` JOIN `+p.stage+` AS stage ON stage.id = line.id)
+			SELECT line.id, line.file, line.line FROM `+p.seenLines()+` JOIN `+p.stage+` AS stage ON stage.id = line.id)
 		DELETE FROM `+p.stage+` AS stage USING seen, `+p.live+` AS live
 		WHERE seen.id = stage.id AND live.payer = $1 AND live.id = stage.id
 			AND (coalesce(live.last_updated, '-infinity'), seen.file, seen.line)

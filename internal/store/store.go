@@ -116,6 +116,12 @@ func inCheckpointTx(ctx context.Context, db beginner, f func(tx pgx.Tx) error) e
 	return inTxWith(ctx, db, pgx.TxOptions{BeginQuery: `BEGIN; SET LOCAL synchronous_commit = off`}, f)
 }
 
+// inPublishTx is inTx for the work of a publish, which sorts and joins the keys of whole exports: with the memory for it that one
+// statement of a batch job may take, whatever the server gives to each of its many small ones.
+func inPublishTx(ctx context.Context, db beginner, f func(tx pgx.Tx) error) error {
+	return inTxWith(ctx, db, pgx.TxOptions{BeginQuery: `BEGIN; SET LOCAL work_mem = '64MB'`}, f)
+}
+
 func inTxWith(ctx context.Context, db beginner, o pgx.TxOptions, f func(tx pgx.Tx) error) error {
 	tx, err := db.BeginTx(ctx, o)
 	if err != nil {

@@ -161,8 +161,9 @@ func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, ta
 		if err := lockTx(ctx, tx, tableKey(stage)); err != nil {
 			return err
 		}
+		// Of whole resources and of digests nothing can be learned from statistics, and they would be most of the work to gather them.
 		sql := fmt.Sprintf(`
-			CREATE TABLE IF NOT EXISTS %s (
+			CREATE TABLE IF NOT EXISTS %[1]s (
 				id           text    NOT NULL,
 				version_id   text,
 				last_updated timestamptz,
@@ -172,7 +173,8 @@ func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, ta
 				file         integer NOT NULL,
 				line         bigint  NOT NULL
 			);
-			CREATE TABLE IF NOT EXISTS %s (
+			ALTER TABLE %[1]s ALTER COLUMN resource SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
+			CREATE TABLE IF NOT EXISTS %[2]s (
 				file  integer  NOT NULL,
 				ids   text[]   NOT NULL,
 				lines bigint[] NOT NULL
