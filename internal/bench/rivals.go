@@ -46,7 +46,7 @@ func (b *bench) copyReady(ctx context.Context) (Usage, error) {
 		}
 		var script strings.Builder
 		for _, table := range b.base.tables {
-			fmt.Fprintf(&script, "ALTER TABLE bench.%s ADD PRIMARY KEY (payer, id);\nCREATE INDEX ON bench.%[1]s (patient_id);\n", table)
+			fmt.Fprintf(&script, "ALTER TABLE bench.%s ADD PRIMARY KEY (payer, id) INCLUDE (digest);\nCREATE INDEX ON bench.%[1]s (patient_id);\n", table)
 		}
 		command := b.psql(ctx)
 		command.Stdin = strings.NewReader(script.String())

@@ -83,7 +83,7 @@ func (v *validator) resource(i int, found *members) (int, error) {
 // container checks the object or array that starts at i, with all that is in it. It is most of a scan's time, and therefore a loop over
 // states with the open containers in a bit set, not a recursion, with the ways that text without white space takes first.
 //
-//nolint:gocognit // one state machine: to split it costs a quarter of its speed
+//nolint:gocognit,gocyclo // one state machine: to split it costs a quarter of its speed
 func (v *validator) container(i, depth int) (int, error) {
 	data := v.data
 	var objects [MaxDepth/64 + 1]uint64 // by depth: whether the container there is an object

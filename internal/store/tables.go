@@ -176,8 +176,8 @@ func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, ta
 			ALTER TABLE %[1]s ALTER COLUMN resource SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
 			CREATE TABLE IF NOT EXISTS %[2]s (
 				file  integer  NOT NULL,
-				ids   text[]   NOT NULL,
-				lines bigint[] NOT NULL
+				ids   text[]   COMPRESSION lz4 NOT NULL,
+				lines bigint[] COMPRESSION lz4 NOT NULL
 			)`, quote(stageSchema, stage), quote(stageSchema, seenName(exportID, table)))
 		if _, err := tx.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("make the staging table of %s: %w", table, err)
