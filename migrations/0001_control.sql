@@ -215,11 +215,14 @@ CREATE TABLE ingest.quarantine (
     resource_id   text   NOT NULL DEFAULT '',
     raw           bytea  NOT NULL,
     raw_bytes     bigint NOT NULL,
-    created_at    timestamptz NOT NULL DEFAULT now()
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    result        text   NOT NULL DEFAULT '' CHECK (result IN ('', 'loaded')),
+    retried_at    timestamptz
 );
 CREATE INDEX quarantine_export ON ingest.quarantine (export_id, file, line);
 CREATE INDEX quarantine_payer ON ingest.quarantine (payer, id DESC);
 COMMENT ON TABLE ingest.quarantine IS 'Lines that could not be loaded, as the payer sent them. Holds PHI.';
+COMMENT ON COLUMN ingest.quarantine.result IS 'loaded: a retry has loaded the line, at retried_at, or found its resource published already.';
 COMMENT ON COLUMN ingest.quarantine.raw IS 'The line; its beginning where it is longer than raw (raw_bytes says how long it was).';
 
 CREATE TABLE ingest.watermark (

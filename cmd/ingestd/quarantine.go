@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -13,15 +14,16 @@ import (
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/fhir"
+	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
 )
 
 func newQuarantineCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "quarantine",
-		Short: "List the lines that could not be loaded, and show one",
+		Short: "List the lines that could not be loaded, show one, or load them again",
 	}
-	cmd.AddCommand(newQuarantineListCommand(), newQuarantineShowCommand())
+	cmd.AddCommand(newQuarantineListCommand(), newQuarantineShowCommand(), newQuarantineRetryCommand())
 	return cmd
 }
 
@@ -38,6 +40,7 @@ type quarantinedLine struct {
 	ResourceType string `json:"resource_type"`
 	Bytes        int64  `json:"bytes"`
 	CreatedAt    string `json:"created_at"`
+	Result       string `json:"result,omitempty"`
 }
 
 func newQuarantineListCommand() *cobra.Command {
@@ -55,6 +58,7 @@ What a line holds is not shown: that is 'ingestd quarantine show'.`,
 	flags.StringVar(&filter.Payer, "payer", "", "only those of this payer")
 	flags.Int64Var(&filter.ExportID, "export", 0, "only those of this export")
 	flags.StringVar(&filter.Reason, "reason", "", "only those with this reason")
+	flags.BoolVar(&filter.Loaded, "loaded", false, "those too that 'ingestd quarantine retry' has loaded since")
 	flags.IntVar(&limit, "limit", 50, "how many")
 	flags.StringVar(&output, "output", "table", "form of the output: table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -68,7 +72,7 @@ What a line holds is not shown: that is 'ingestd quarantine show'.`,
 				for _, q := range lines {
 					list = append(list, quarantinedLine{
 						q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset, q.Reason, q.Detail, q.ResourceType, q.RawBytes,
-						q.CreatedAt.UTC().Format(time.RFC3339),
+						q.CreatedAt.UTC().Format(time.RFC3339), q.Result,
 					})
 				}
 				encoder := json.NewEncoder(cmd.OutOrStdout())
@@ -121,6 +125,56 @@ func newQuarantineShowCommand() *cobra.Command {
 			// The payer's bytes could move the cursor or worse: they are made harmless.
 			_, err = fmt.Fprintf(out, "\n%s\n", fhir.Printable(string(text), len(text)))
 			return err
+		})
+	}
+	return cmd
+}
+
+func newQuarantineRetryCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "retry EXPORT", Short: "Load an export's quarantined lines again, and publish those that can be loaded now", Args: oneArg,
+		Long: `Load the quarantined lines of a published export again, under the configuration as it is now, and publish those that can be loaded: with
+'load.repair_text: true' text that jsonb cannot hold is mended, and a newer version of ingestd may know more resource types. They
+become visible at once; lines that cannot be loaded now either stay.
+
+A line never replaces what a newer version or a later export brought. Behind a later full export, or one with deletions, the command
+refuses: what the line holds may be gone at the payer by then, and 'ingestd run PAYER --full' brings what is not.`,
+		Example: "  ingestd quarantine retry 42 --config /etc/ingestd/ingestd.yaml",
+	}
+	path := addConfigFlag(cmd)
+	addTableOrJSON(cmd, &output)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := tableOrJSON(output); err != nil {
+			return err
+		}
+		id, err := exportNumber(args[0])
+		if err != nil {
+			return err
+		}
+		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
+			x, err := d.Store.Export(cmd.Context(), id)
+			if err != nil {
+				return fmt.Errorf("export %d: %w", id, err)
+			}
+			i := slices.IndexFunc(c.Payers, func(p config.Payer) bool { return p.Name == x.Payer })
+			if i < 0 {
+				return fmt.Errorf("export %d: %w", id, &scheduler.UnknownPayerError{Name: x.Payer})
+			}
+			r, err := d.Store.RetryQuarantine(cmd.Context(), id, scheduler.RetryOptions(c.Payers[i], x))
+			if err != nil {
+				return fmt.Errorf("export %d: %w", id, err)
+			}
+			if output == "json" {
+				return printJSON(cmd.OutOrStdout(), r)
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "export %d of %s: %d lines tried: inserted %d, updated %d, superseded %d; %d cannot be loaded now either\n",
+				id, x.Payer, r.Lines, r.Inserted, r.Updated, r.Superseded, r.Refused)
+			if r.Incomplete > 0 {
+				fmt.Fprintf(out, "  %d lines are longer than what is kept of a line: they were not tried\n", r.Incomplete)
+			}
+			return nil
 		})
 	}
 	return cmd

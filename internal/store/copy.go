@@ -119,23 +119,21 @@ func appendInt8(b []byte, v int64) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(v))
 }
 
-// copyRows copies the rows that are not unchanged into a staging table and returns their number. What Postgres refuses
+// copyRows copies the rows that are not unchanged into a staging table. What Postgres refuses
 // though the scanner took it (a number out of range, say) is found by halving: refuse is called for each such row, and the
 // others go in.
 func copyRows(ctx context.Context, tx pgx.Tx, table string, file int32, rows []row, scratch []byte,
 	refuse func(r *row, sqlState string),
-) (int64, error) {
+) error {
 	sql := fmt.Sprintf(`COPY %s (%s) FROM STDIN (FORMAT binary)`, quote(stageSchema, table), stageColumns)
-	var copied int64
 	var try func(rows []row) error
 	try = func(rows []row) error {
 		savepoint, err := tx.Begin(ctx)
 		if err != nil {
 			return fmt.Errorf("set a savepoint: %w", err)
 		}
-		tag, err := savepoint.Conn().PgConn().CopyFrom(ctx, newRowReader(file, rows, scratch), sql)
+		_, err = savepoint.Conn().PgConn().CopyFrom(ctx, newRowReader(file, rows, scratch), sql)
 		if err == nil {
-			copied += tag.RowsAffected()
 			if err := savepoint.Commit(ctx); err != nil {
 				return fmt.Errorf("release a savepoint: %w", err)
 			}
@@ -156,10 +154,7 @@ func copyRows(ctx context.Context, tx pgx.Tx, table string, file int32, rows []r
 		}
 		return try(rows[len(rows)/2:])
 	}
-	if err := try(rows); err != nil {
-		return 0, err
-	}
-	return copied, nil
+	return try(rows)
 }
 
 // refusesData reports whether Postgres refused a value, rather than the statement: class 22, data exception, and class 54,

@@ -454,7 +454,7 @@ func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row)
 	if unchanged += found; unchanged == int64(len(rows)) {
 		return unchanged, nil
 	}
-	_, err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer,
+	err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer,
 		func(r *row, sqlState string) {
 			c.quarantined = append(c.quarantined, quarantined{
 				line: r.line, offset: r.offset, reason: fhir.ReasonRefused, detail: "SQLSTATE " + sqlState,

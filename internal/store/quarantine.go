@@ -22,6 +22,7 @@ type QuarantinedLine struct {
 	ResourceType string
 	RawBytes     int64 // length of the line; more than is kept of a very long one
 	CreatedAt    time.Time
+	Result       string // loaded where a retry has loaded it since
 }
 
 // QuarantineFilter chooses lines; zero values choose all.
@@ -29,9 +30,11 @@ type QuarantineFilter struct {
 	Payer    string
 	ExportID int64
 	Reason   string
+	// Loaded chooses lines that a retry has loaded since, too.
+	Loaded bool
 }
 
-const quarantineColumns = `id, export_id, payer, file, line, byte_offset, reason, detail, resource_type, raw_bytes, created_at`
+const quarantineColumns = `id, export_id, payer, file, line, byte_offset, reason, detail, resource_type, raw_bytes, created_at, result`
 
 // ErrNoQuarantinedLine says that there is no quarantined line of that number.
 var ErrNoQuarantinedLine = errors.New("no such line in quarantine")
@@ -39,8 +42,8 @@ var ErrNoQuarantinedLine = errors.New("no such line in quarantine")
 // Quarantine lists quarantined lines, the newest export first and in the order of its files.
 func (s *Store) Quarantine(ctx context.Context, f QuarantineFilter, limit int) ([]QuarantinedLine, error) {
 	rows, err := s.pool.Query(ctx, `SELECT `+quarantineColumns+` FROM ingest.quarantine
-		WHERE ($1 = '' OR payer = $1) AND ($2 = 0 OR export_id = $2) AND ($3 = '' OR reason = $3)
-		ORDER BY export_id DESC, file, line, id LIMIT $4`, f.Payer, f.ExportID, f.Reason, limit)
+		WHERE ($1 = '' OR payer = $1) AND ($2 = 0 OR export_id = $2) AND ($3 = '' OR reason = $3) AND ($5 OR result = '')
+		ORDER BY export_id DESC, file, line, id LIMIT $4`, f.Payer, f.ExportID, f.Reason, limit, f.Loaded)
 	if err != nil {
 		return nil, fmt.Errorf("list the quarantine: %w", err)
 	}

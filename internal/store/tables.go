@@ -161,29 +161,34 @@ func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, ta
 		if err := lockTx(ctx, tx, tableKey(stage)); err != nil {
 			return err
 		}
-		// Of whole resources and of digests nothing can be learned from statistics, and they would be most of the work to gather them.
-		sql := fmt.Sprintf(`
-			CREATE TABLE IF NOT EXISTS %[1]s (
-				id           text    NOT NULL,
-				version_id   text,
-				last_updated timestamptz,
-				patient_id   text,
-				resource     jsonb   COMPRESSION lz4 NOT NULL,
-				digest       bytea   NOT NULL,
-				file         integer NOT NULL,
-				line         bigint  NOT NULL
-			);
-			ALTER TABLE %[1]s ALTER COLUMN resource SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
-			CREATE TABLE IF NOT EXISTS %[2]s (
-				file  integer  NOT NULL,
-				ids   text[]   COMPRESSION lz4 NOT NULL,
-				lines bigint[] COMPRESSION lz4 NOT NULL
-			)`, quote(stageSchema, stage), quote(stageSchema, seenName(exportID, table)))
-		if _, err := tx.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("make the staging table of %s: %w", table, err)
-		}
-		return nil
+		return s.makeStage(ctx, tx, stage, seenName(exportID, table))
 	})
+}
+
+// makeStage makes a staging table and the one of what was seen, by their names.
+func (s *Store) makeStage(ctx context.Context, tx pgx.Tx, stage, seen string) error {
+	// Of whole resources and of digests nothing can be learned from statistics, and they would be most of the work to gather them.
+	_, err := tx.Exec(ctx, fmt.Sprintf(`
+		CREATE TABLE IF NOT EXISTS %[1]s (
+			id           text    NOT NULL,
+			version_id   text,
+			last_updated timestamptz,
+			patient_id   text,
+			resource     jsonb   COMPRESSION lz4 NOT NULL,
+			digest       bytea   NOT NULL,
+			file         integer NOT NULL,
+			line         bigint  NOT NULL
+		);
+		ALTER TABLE %[1]s ALTER COLUMN resource SET STATISTICS 0, ALTER COLUMN digest SET STATISTICS 0;
+		CREATE TABLE IF NOT EXISTS %[2]s (
+			file  integer  NOT NULL,
+			ids   text[]   COMPRESSION lz4 NOT NULL,
+			lines bigint[] COMPRESSION lz4 NOT NULL
+		)`, quote(stageSchema, stage), quote(stageSchema, seen)))
+	if err != nil {
+		return fmt.Errorf("make the staging table %s: %w", stage, err)
+	}
+	return nil
 }
 
 // ensureDeleted makes the staging table of an export's deletions.
