@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -33,6 +34,10 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.Connections, "connections", 2, "files that are loaded, or copied, at once")
 	flags.StringVar(&o.Ingestd, "ingestd", "build/ingestd", "the binary to measure")
 	flags.BoolVar(&o.Rivals, "rivals", true, "measure curl, jq and psql too")
+	scale := flags.Int64("scale", 128, "MiB of the smallest of three sizes, ×1, ×4 and ×16, that are loaded too; 0 for none")
+	flags.IntVar(&o.Rows, "rows", 1_000_000, "small rows of one load")
+	flags.IntVar(&o.LongLine, "long-line", 64<<20-1024, "bytes of the lines of another")
+	plot := flags.String("plot", "build/bench.svg", "where the plot goes")
 	out := flags.String("out", "build/bench.json", "where the figures go")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("read the flags: %w", err)
@@ -41,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	o.Program, o.Size, o.Progress = program, *size<<20, os.Stderr
+	o.Program, o.Size, o.ScaleUnit, o.Progress = program, *size<<20, *scale<<20, os.Stderr
 	if o.Dir, err = os.MkdirTemp("", "ingestd-bench-"); err != nil {
 		return fmt.Errorf("make a folder: %w", err)
 	}
@@ -58,7 +63,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	report.Print(os.Stdout)
-	return nil
+	if len(result.Scale) == 0 {
+		return nil
+	}
+	file, err := os.Create(*plot)
+	if err != nil {
+		return fmt.Errorf("create the plot: %w", err)
+	}
+	return errors.Join(bench.Plot(file, result.Scale), file.Close())
 }
 
 func servePayer(ctx context.Context, args []string) error {

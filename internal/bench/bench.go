@@ -32,6 +32,10 @@ type Options struct {
 	LinesPerFile int
 	// Rivals measures the script too.
 	Rivals bool
+	// ScaleUnit is the size in bytes of the smallest of three sizes that are loaded once each, ×1, ×4 and ×16; 0: they are not.
+	ScaleUnit int64
+	// Rows is how many small rows one of the loads of the scale has, LongLine how many bytes the lines of another.
+	Rows, LongLine int
 	// Progress is told what is being measured.
 	Progress io.Writer
 }
@@ -42,6 +46,7 @@ type bench struct {
 	base, changed dataset
 	key           *smartauth.Key
 	keyFile       string
+	jwksFile      string
 	payer         *payerProcess
 	databaseDir   string
 	database      *embedded.Server
@@ -65,6 +70,7 @@ type Result struct {
 	Lines       int64   `json:"lines"`
 	Connections int     `json:"connections"`
 	Rounds      []Round `json:"rounds"`
+	Scale       []Point `json:"scale"`
 }
 
 // Run measures all contenders, round by round.
@@ -86,7 +92,11 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		}
 	}
 	first := expectation{lines: b.base.lines, inserted: b.base.lines}
+	// The payer compresses each file once: that is done here, and not while somebody is measured.
 	if _, err := b.ingest(ctx, configs["gzip"], warmUp, first); err != nil {
+		return result, err
+	}
+	if _, err := b.ingest(ctx, configs["changed"], warmUp, expectation{lines: b.base.lines, updated: b.changed.changed}); err != nil {
 		return result, err
 	}
 	for n := range o.Rounds {
@@ -124,7 +134,10 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 			return result, err
 		}
 	}
-	return result, nil
+	if o.ScaleUnit > 0 {
+		result.Scale, err = b.scale(ctx)
+	}
+	return result, err
 }
 
 // set makes the data, and starts Postgres and the payer.
@@ -151,12 +164,12 @@ func set(ctx context.Context, o Options) (b *bench, err error) {
 	if err != nil {
 		return b, fmt.Errorf("write the key set: %w", err)
 	}
-	jwksFile := filepath.Join(o.Dir, "jwks.json")
-	if err := os.WriteFile(jwksFile, jwks, 0o600); err != nil {
+	b.jwksFile = filepath.Join(o.Dir, "jwks.json")
+	if err := os.WriteFile(b.jwksFile, jwks, 0o600); err != nil {
 		return b, fmt.Errorf("write the key set: %w", err)
 	}
 	b.payer, err = startPayer(ctx, o.Program, PayerOptions{
-		Base: b.base.dir, Changed: b.changed.dir, JWKS: jwksFile, LinesPerFile: o.LinesPerFile,
+		Base: b.base.dir, Changed: b.changed.dir, JWKS: b.jwksFile, LinesPerFile: o.LinesPerFile,
 	})
 	if err != nil {
 		return b, err

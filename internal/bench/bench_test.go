@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +28,8 @@ func TestBench_runs_every_contender_and_writes_its_figures(t *testing.T) {
 	}
 	path := filepath.Join(dir, "bench.json")
 	command := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), "--size", "2", "--rounds", "1", "--rivals="+rivals,
-		"--ingestd", filepath.Join(dir, "ingestd"), "--out", path)
+		"--ingestd", filepath.Join(dir, "ingestd"), "--out", path, "--scale", "1", "--rows", "1000", "--long-line", "100000",
+		"--plot", filepath.Join(dir, "bench.svg"))
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("bench: %v\n%s", err, out)
 	} else if !strings.Contains(string(out), "first load / psql") {
@@ -43,11 +45,33 @@ func TestBench_runs_every_contender_and_writes_its_figures(t *testing.T) {
 	}
 	for name, figure := range map[string]float64{
 		"first_load_ratio": report.FirstLoadRatio, "reexport_ratio": report.ReexportRatio, "cpu_s_per_gb_gzip": report.CPUPerGBGzip,
-		"peak_rss_mib": report.PeakRSSMiB, "wal_ratio": report.WALRatio,
+		"peak_rss_mib": report.PeakRSSMiB, "wal_ratio": report.WALRatio, "peak_rss_whole_files_mib": report.WholeFilesRSSMiB,
+		"peak_rss_small_files_mib": report.SmallFilesRSSMiB, "peak_rss_long_lines_mib": report.LongLinesRSSMiB,
 	} {
 		if figure <= 0 || !bytes.Contains(text, []byte(`"`+name+`"`)) {
 			t.Errorf("%s: got %v, want a figure", name, figure)
 		}
+	}
+}
+
+func TestPlot_draws_every_point(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := Plot(&out, []Point{
+		{Series: "size", Name: "×1", Bytes: 1e9, Usage: Usage{Seconds: 10, PeakRSSMiB: 70}},
+		{Series: "size", Name: "×4", Bytes: 4e9, Usage: Usage{Seconds: 20, PeakRSSMiB: 71}},
+		{Series: "connections", Name: "2", Bytes: 1e9, Usage: Usage{Seconds: 4}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"×1 1.0 GB", ">100<", "×4 4.0 GB", ">200<", ">70<", ">71<", ">250<", "</svg>"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the plot has no %q:\n%s", want, out.String())
+		}
+	}
+	if err := xml.Unmarshal(out.Bytes(), new(struct{})); err != nil {
+		t.Errorf("the plot is no XML: %v", err)
 	}
 }
 

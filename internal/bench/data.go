@@ -30,7 +30,8 @@ type dataset struct {
 // bytesPerPatient is what the generator makes of one patient, on average.
 const bytesPerPatient = 80_000
 
-// generate writes about size bytes of claims data, and a second folder in which one line of a hundred is another.
+// generate writes about size bytes of claims data, and, unless there are no connections to copy them, a second folder in which one line
+// of a hundred is another, and rows.
 func generate(ctx context.Context, dir string, size int64, connections int) (base, changed dataset, err error) {
 	source, err := payersim.New(payersim.Options{
 		Patients: int(max(size/bytesPerPatient, 1)), Seed: 1,
@@ -54,7 +55,11 @@ func generate(ctx context.Context, dir string, size int64, connections int) (bas
 	for n := range connections {
 		base.parts = append(base.parts, filepath.Join(dir, fmt.Sprintf("rows-%d", n)))
 	}
-	for _, folder := range append([]string{base.dir, changed.dir}, base.parts...) {
+	folders := []string{base.dir}
+	if connections > 0 {
+		folders = append(append(folders, changed.dir), base.parts...)
+	}
+	for _, folder := range folders {
 		if err := os.MkdirAll(folder, 0o755); err != nil { //nolint:gosec // generated data; psql may run as another user
 			return base, changed, fmt.Errorf("make the data's folder: %w", err)
 		}
@@ -74,7 +79,10 @@ func writeType(ctx context.Context, source *payersim.Server, resourceType string
 		return errors.New("no FHIR type")
 	}
 	base.tables = append(base.tables, table)
-	paths := []string{filepath.Join(base.dir, resourceType+".ndjson"), filepath.Join(changed.dir, resourceType+".ndjson")}
+	paths := []string{filepath.Join(base.dir, resourceType+".ndjson")}
+	if len(base.parts) > 0 {
+		paths = append(paths, filepath.Join(changed.dir, resourceType+".ndjson"))
+	}
 	for _, part := range base.parts {
 		paths = append(paths, filepath.Join(part, table))
 	}
@@ -91,6 +99,10 @@ func writeType(ctx context.Context, source *payersim.Server, resourceType string
 	err = source.TruthAt(ctx, 0, []string{resourceType}, func(_, _ string, line []byte) bool {
 		base.lines++
 		base.bytes += int64(len(line)) + 1
+		if len(base.parts) == 0 {
+			_, failed = files[0].Write(append(line, '\n'))
+			return failed == nil
+		}
 		other := line
 		if base.lines%100 == 0 {
 			other = change(line)

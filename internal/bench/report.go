@@ -28,6 +28,12 @@ type Report struct {
 	WALRatio         float64 `json:"wal_ratio"`
 	ReaderWaitMillis float64 `json:"reader_wait_ms"`
 
+	// Of the loads of the scale; 0 where they were not measured. The peak is that with four downloads.
+	WholeFilesRSSMiB   float64 `json:"peak_rss_whole_files_mib"`
+	SmallFilesRSSMiB   float64 `json:"peak_rss_small_files_mib"`
+	LongLinesRSSMiB    float64 `json:"peak_rss_long_lines_mib"`
+	ManyRowsWaitMillis float64 `json:"reader_wait_many_rows_ms"`
+
 	Cores int    `json:"cores"`
 	Raw   Result `json:"raw"`
 }
@@ -58,7 +64,22 @@ func NewReport(r Result) Report {
 		ReaderWaitMillis:   1000 * over(func(x Round) float64 { return x.Gzip.ReaderWait }),
 		Cores:              runtime.NumCPU(),
 		Raw:                r,
+
+		WholeFilesRSSMiB:   r.of(wholeFiles).PeakRSSMiB,
+		SmallFilesRSSMiB:   r.of(smallFiles).PeakRSSMiB,
+		LongLinesRSSMiB:    r.of(longLines).PeakRSSMiB,
+		ManyRowsWaitMillis: 1000 * r.of(manyRows).ReaderWait,
 	}
+}
+
+// of is what the load of a name took.
+func (r Result) of(name string) Usage {
+	for _, p := range r.Scale {
+		if p.Name == name {
+			return p.Usage
+		}
+	}
+	return Usage{}
 }
 
 func median(values []float64) float64 {
@@ -101,7 +122,7 @@ func (r Report) Print(out io.Writer) {
 		float64(r.Raw.Bytes)/1e6, r.Raw.Lines, r.Raw.Connections, r.Cores, len(r.Raw.Rounds))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "WHAT\tFIGURE\tTARGET\t")
-	for _, t := range []target{
+	targets := []target{
 		{"first load / psql, payer's CPU not counted", r.FirstLoadRatio, false, 0.9},
 		{"first load / psql, by the clock", r.FirstLoadWallRatio, false, 0.75},
 		{"full export, nothing changed / first load", r.ReexportRatio, false, 5},
@@ -112,7 +133,15 @@ func (r Report) Print(out io.Writer) {
 		{"peak RSS, MiB", r.PeakRSSMiB, true, 96},
 		{"WAL / psql's", r.WALRatio, true, 1.15},
 		{"longest wait of a reader, ms", r.ReaderWaitMillis, true, 50},
-	} {
+	}
+	if len(r.Raw.Scale) > 0 {
+		targets = append(targets,
+			target{"peak RSS, 4 downloads, one file a type", r.WholeFilesRSSMiB, true, 96},
+			target{"peak RSS, 4 downloads, files of 1 MB", r.SmallFilesRSSMiB, true, 96},
+			target{"peak RSS, 4 downloads, lines of 64 MiB", r.LongLinesRSSMiB, true, 96 + 4*3*64},
+			target{"longest wait of a reader, 1,000,000 rows, ms", r.ManyRowsWaitMillis, true, 50})
+	}
+	for _, t := range targets {
 		sign, met := "≥", t.is >= t.wanted
 		if t.most {
 			sign, met = "≤", t.is <= t.wanted
