@@ -123,6 +123,24 @@ func (c checker) database(d Database) {
 		c.at("database.schema", "%s cannot be used: expected a name of small letters, digits and _ "+
 			"that is not a schema of ingestd's or Postgres' own", excerpt(d.Schema))
 	}
+	c.indexes(d.Indexes)
+}
+
+var indexName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)
+
+// indexes checks what can be told of indexes without Postgres.
+func (c checker) indexes(indexes []Index) {
+	for i, index := range indexes {
+		path := fmt.Sprintf("database.indexes[%d].", i)
+		switch first := slices.IndexFunc(indexes, func(other Index) bool { return other.Name == index.Name }); {
+		case index.Name == "": // bounds reports it
+		case !indexName.MatchString(index.Name):
+			c.at(path+"name", "%s: expected [a-z][a-z0-9_]{0,29}", excerpt(index.Name))
+		case first < i:
+			c.at(path+"name", "%s is also the name of database.indexes[%d]", index.Name, first)
+		}
+		c.types(path+"types", index.Types)
+	}
 }
 
 func (c checker) listeners(config *Config) {

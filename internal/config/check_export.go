@@ -24,7 +24,7 @@ func (c checker) export(x *Export) {
 	if strings.ContainsFunc(x.GroupID, func(r rune) bool { return r <= ' ' || r == '/' || r == '?' || r == '#' || r == 0x7f }) {
 		c.at("export.group_id", "%s: expected the id of a Group, without a path", excerpt(x.GroupID))
 	}
-	c.types(x)
+	c.types("export.types", x.Types)
 	for i, filter := range x.TypeFilters {
 		c.filter(fmt.Sprintf("export.type_filters[%d]", i), filter, x.Types)
 	}
@@ -75,14 +75,15 @@ func isInstant(text string) bool {
 	return err == nil
 }
 
-func (c checker) types(x *Export) {
-	for i, t := range x.Types {
-		key := fmt.Sprintf("export.types[%d]", i)
+// types checks a list of resource types.
+func (c checker) types(path string, types []string) {
+	for i, t := range types {
+		key := fmt.Sprintf("%s[%d]", path, i)
 		switch {
 		case t == "": // bounds reports it
 		case !fhir.KnownType(t):
 			c.at(key, "%s is not a resource type of FHIR R4, R4B or R5%s", excerpt(t), didYouMean(t))
-		case slices.Index(x.Types, t) < i:
+		case slices.Index(types, t) < i:
 			c.at(key, "%s stands here for the second time", t)
 		}
 	}

@@ -35,6 +35,8 @@ var (
 	authMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
 	levels      = []string{"system", "patient", "group"}
 	histories   = []string{"none", "deletes", "all"}
+
+	indexMethods = []string{"btree", "gin", "gist", "brin", "hash", "spgist"}
 )
 
 // keys describes every key of the file, by its path.
@@ -53,6 +55,22 @@ var keys = map[string]key{
 		text: "Connections of this instance to Postgres, at most.",
 		low:  "4", high: "10000",
 	},
+
+	"database.indexes": {text: "Indexes of the resource tables, beside the primary key and `patient_id`. Each is built for each payer after its next " +
+		"publish, or by `ingestd indexes build`, while readers go on (`CREATE INDEX CONCURRENTLY`); where its definition changes, anew before " +
+		"the old one is dropped. One that is no longer listed stays until it is dropped by hand."},
+	"database.indexes[].name": {
+		text: "Tells it from the others, and becomes part of its name in Postgres: `[a-z][a-z0-9_]{0,29}`. Unique.",
+		want: "a name of small letters, digits and _",
+	},
+	"database.indexes[].types": {text: "The resource types whose tables get it; without any, all."},
+	"database.indexes[].columns": {
+		text: "What is indexed: the SQL between the parentheses of `CREATE INDEX`, for example `(resource #>> '{type,coding,0,code}')`, " +
+			"or `resource jsonb_path_ops` with `using: gin`.",
+		want: "the columns or expressions, as SQL",
+	},
+	"database.indexes[].using": {text: "The access method.", enum: indexMethods, standard: "`btree`"},
+	"database.indexes[].where": {text: "The condition of a partial index, as SQL.", standard: "none: a whole index"},
 
 	"admin":        {text: "The listener of health, metrics, status page and JSON API."},
 	"admin.listen": {text: "`host:port`; empty switches the listener off."},

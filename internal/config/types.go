@@ -27,6 +27,22 @@ type Database struct {
 	Schema string `yaml:"schema"`
 	// MaxConnections bounds the connection pool of this instance.
 	MaxConnections int `yaml:"max_connections"`
+	// Indexes are what the resource tables get beside their own.
+	Indexes []Index `yaml:"indexes"`
+}
+
+// Index is a further index of resource tables, built for each payer after a publish, while readers go on.
+type Index struct {
+	// Name tells it from the others: [a-z][a-z0-9_]{0,29}.
+	Name string `yaml:"name"`
+	// Types are the resource types whose tables get it; all if empty.
+	Types []string `yaml:"types"`
+	// Columns is the SQL of the columns or expressions.
+	Columns string `yaml:"columns"`
+	// Using is btree, gin, gist, brin, hash or spgist.
+	Using string `yaml:"using"`
+	// Where is the SQL of a partial index's condition.
+	Where string `yaml:"where"`
 }
 
 // Admin is the listener of health, metrics, status and the JSON API.

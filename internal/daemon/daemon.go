@@ -87,7 +87,7 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
 		ExportLog: &exportlog.Log{Logger: o.Logger},
 		Control:   c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
-		ChunkBytes: int(c.Workers.Chunk),
+		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database),
 	})
 	if err != nil {
 		return nil, err

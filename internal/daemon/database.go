@@ -46,6 +46,15 @@ func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logg
 	return d, nil
 }
 
+// Indexes are the indexes of the configuration, as the store builds them.
+func Indexes(c config.Database) []store.Index {
+	indexes := make([]store.Index, 0, len(c.Indexes))
+	for _, i := range c.Indexes {
+		indexes = append(indexes, store.Index{Name: i.Name, Types: i.Types, Columns: i.Columns, Using: i.Using, Where: i.Where})
+	}
+	return indexes
+}
+
 // Close closes the connections and stops an embedded server that nobody else uses.
 func (d *Database) Close(ctx context.Context) {
 	d.Store.Close()

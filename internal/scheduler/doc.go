@@ -9,6 +9,7 @@
 //	load_file.go       stream a file into staging; the last one brings the publish
 //	publish_export.go  make the export visible
 //	clean_up.go        DELETE at the payer, drop what is left of staging
+//	build_indexes.go   build the indexes that the configuration lists
 //	reap.go            enqueue again what a dead instance left behind
 //
 // Every job ends in one transaction that holds its change of state, the next job and its own completion, so a crash

@@ -59,6 +59,8 @@ type Options struct {
 	Queue string
 	// ReapInterval is how often the leader looks for what dead instances left behind; 5 s if 0.
 	ReapInterval time.Duration
+	// Indexes are what the tables get beside their own.
+	Indexes []store.Index
 	// ChunkBytes is how much is staged at once; the store's default if 0.
 	ChunkBytes int
 }
@@ -104,6 +106,7 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &loadFileWorker{engine: e})
 	river.AddWorker(workers, &publishExportWorker{engine: e})
 	river.AddWorker(workers, &cleanUpWorker{engine: e})
+	river.AddWorker(workers, &buildIndexesWorker{engine: e})
 	river.AddWorker(workers, &reapWorker{engine: e})
 
 	periodic, err := e.periodicJobs()

@@ -88,6 +88,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {
 			return err
 		}
+		if err := e.buildIndexesTx(ctx, tx, x.Payer); err != nil {
+			return err
+		}
 		if followed, err := e.followUpTx(ctx, tx, p.Config, x); err != nil {
 			return err
 		} else if !followed {
