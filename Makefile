@@ -32,6 +32,10 @@ bench: postgres build ## Measure ingestd beside psql and a script; writes build/
 	$(GO) build -o $(BUILD)/bench ./cmd/bench
 	$(BUILD)/bench
 
+.PHONY: libraries
+libraries: postgres ## Measure the libraries that the loader could use: docs/adr/0010
+	cd tools/libraries && $(GO) test -v -run what_passes . && $(GO) test -run '^$$' -bench . -benchtime 1s .
+
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands
 
@@ -46,6 +50,7 @@ fmt-check: $(TOOLS)/golangci-lint
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Lint the code
 	$(TOOLS)/golangci-lint run
+	cd tools/libraries && $(GO) vet ./...
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called

@@ -53,12 +53,14 @@ func (v *validator) resource(i int, found *members) (int, error) {
 		if i >= len(v.data) || v.data[i] != '"' {
 			return i, &LineError{ReasonNotJSON, i, "a member name in quotes"}
 		}
-		name := span{start: i + 1}
-		end, err := v.string(i)
-		if err != nil {
-			return end, err
+		end, err := plainEnd(v.data, i+1)+1, error(nil)
+		plain := end <= len(v.data) && v.data[end-1] == '"'
+		if !plain {
+			if end, err = v.string(i); err != nil {
+				return end, err
+			}
 		}
-		name.end = end - 1
+		name := span{i + 1, end - 1}
 		i = v.space(end)
 		if i >= len(v.data) || v.data[i] != ':' {
 			return i, &LineError{ReasonNotJSON, i, "a colon behind the member name"}
@@ -67,7 +69,7 @@ func (v *validator) resource(i int, found *members) (int, error) {
 		if value.end, err = v.value(value.start, 2); err != nil {
 			return value.end, err
 		}
-		found.note(v.data, name, value)
+		found.note(v.data, name, value, plain)
 		i = v.space(value.end)
 		switch {
 		case i < len(v.data) && v.data[i] == ',':
@@ -359,29 +361,36 @@ func stringAt(data []byte, s span) ([]byte, bool) {
 // Of a repeated member the last counts, as in jsonb.
 func memberAt(data []byte, s span, name string) span {
 	var found span
+	eachMember(data, s, func(member []byte, value span) {
+		if string(member) == name {
+			found = value
+		}
+	})
+	return found
+}
+
+// eachMember calls yield for each member of the object at s, with its name as it is written; not at all where s is no object.
+func eachMember(data []byte, s span, yield func(name []byte, value span)) {
 	if s.end == 0 || data[s.start] != '{' {
-		return found
+		return
 	}
 	v := validator{data: data[:s.end]}
 	i := v.space(s.start + 1)
 	for i < s.end && data[i] == '"' {
 		nameEnd, err := v.string(i)
 		if err != nil {
-			return found
+			return
 		}
 		start := v.space(v.space(nameEnd) + 1)
 		end, err := v.value(start, 1)
 		if err != nil {
-			return found
+			return
 		}
-		if string(data[i+1:nameEnd-1]) == name {
-			found = span{start, end}
-		}
+		yield(data[i+1:nameEnd-1], span{start, end})
 		if i = v.space(end); i < s.end && data[i] == ',' {
 			i = v.space(i + 1)
 		}
 	}
-	return found
 }
 
 // eachElement calls yield for each element of the array at s, or once for s itself where it is no array, until yield

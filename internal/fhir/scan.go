@@ -109,9 +109,10 @@ type members struct {
 	patients int
 }
 
-func (m *members) note(data []byte, name, value span) {
+// note keeps a member that counts; plain says that its name is written without escapes.
+func (m *members) note(data []byte, name, value span, plain bool) {
 	key := data[name.start:name.end]
-	if bytes.IndexByte(key, '\\') >= 0 { // "\u0069d" is a way to write "id", and jsonb takes it for that
+	if !plain { // "\u0069d" is a way to write "id", and jsonb takes it for that
 		key, _ = stringAt(data, span{name.start - 1, name.end + 1})
 	}
 	switch string(key) {
@@ -170,13 +171,23 @@ func readKeys(line []byte, found *members, keys *Keys) error {
 }
 
 func readMeta(line []byte, meta span, keys *Keys) {
-	if version, ok := stringAt(line, memberAt(line, meta, "versionId")); ok && len(version) > 0 {
-		keys.VersionID = version
+	var version, updated, tags span
+	eachMember(line, meta, func(name []byte, value span) {
+		switch string(name) {
+		case "versionId":
+			version = value
+		case "lastUpdated":
+			updated = value
+		case "tag":
+			tags = value
+		}
+	})
+	if text, ok := stringAt(line, version); ok && len(text) > 0 {
+		keys.VersionID = text
 	}
-	if text, ok := stringAt(line, memberAt(line, meta, "lastUpdated")); ok {
+	if text, ok := stringAt(line, updated); ok {
 		keys.LastUpdated = parseInstant(text)
 	}
-	tags := memberAt(line, meta, "tag")
 	if tags.end == 0 || !bytes.Contains(line[tags.start:tags.end], []byte("SUBSETTED")) {
 		return
 	}
