@@ -36,6 +36,14 @@ bench: postgres build ## Measure ingestd beside psql and a script; writes build/
 libraries: postgres ## Measure the libraries that the loader could use: docs/adr/0010
 	cd tools/libraries && $(GO) test -v -run what_passes . && $(GO) test -run '^$$' -bench . -benchtime 1s .
 
+.PHONY: deb
+deb: build ## Build the Debian package, with the systemd unit
+	@scripts/deb $(VERSION)
+
+.PHONY: deb-test
+deb-test: ## Install, upgrade and remove the package in a Debian of its own (root; a minute)
+	GO=$(GO) scripts/deb-test
+
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands
 

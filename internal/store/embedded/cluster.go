@@ -26,6 +26,7 @@ var defaultSettings = map[string]string{
 	"timezone":                "UTC",
 	"log_timezone":            "UTC",
 	"logging_collector":       "off",
+	"jit":                     "off", // what it compiles is not what takes the time, and hardened services may not run it
 	// Values of parameters and failed rows are PHI.
 	"log_min_duration_statement":        "-1",
 	"log_parameter_max_length":          "0",
