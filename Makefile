@@ -44,6 +44,10 @@ deb: build ## Build the Debian package, with the systemd unit
 deb-test: ## Install, upgrade and remove the package in a Debian of its own (root; a minute)
 	GO=$(GO) scripts/deb-test
 
+.PHONY: image
+image: ## Build the container image, without a container engine, and check it
+	GO=$(GO) scripts/image $(VERSION)
+
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands
 
