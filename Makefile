@@ -62,7 +62,7 @@ fmt-check: $(TOOLS)/golangci-lint
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Lint the code
 	$(TOOLS)/golangci-lint run
-	cd tools/libraries && $(GO) vet ./...
+	for tool in image libraries terraform; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called

@@ -20,7 +20,16 @@ const maxFileBytes = 16 << 20
 // Load reads a configuration file and those that it includes, applies the defaults and checks everything that can be
 // checked offline. File names in the configuration are relative to the file that names them. The error is an *Error with
 // all problems.
+//
+// The path env:NAME stands for an environment variable that holds the text, for containers that can be given no file.
 func Load(path string) (*Config, error) {
+	if name, ok := strings.CutPrefix(path, "env:"); ok {
+		text, set := os.LookupEnv(name)
+		if !set {
+			return nil, &Error{[]Problem{{File: path, Text: "is not set: expected an environment variable that holds the configuration"}}}
+		}
+		return Parse(path, []byte(text))
+	}
 	p := newParser(path)
 	data, err := p.readFile(path)
 	if err != nil {

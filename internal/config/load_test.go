@@ -263,3 +263,20 @@ func TestError_is_detected_through_wrapping(t *testing.T) {
 		t.Errorf("got %v, want an Error that names the file", err)
 	}
 }
+
+func TestLoad_reads_the_text_from_an_environment_variable(t *testing.T) {
+	t.Setenv("INGESTD_TEST_CONFIGURATION", "database: {url: env:DATABASE_URL}\npayers: []\n")
+	if _, err := config.Load("env:INGESTD_TEST_CONFIGURATION"); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("INGESTD_TEST_CONFIGURATION", "database: {url: env:DATABASE_URL}\npayers: []\ninclude: [more.yaml]\ncolour: red\n")
+	_, err := config.Load("env:INGESTD_TEST_CONFIGURATION")
+	for _, want := range []string{"env:INGESTD_TEST_CONFIGURATION:3: include: cannot be used here", "env:INGESTD_TEST_CONFIGURATION:4: colour: unknown key"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	if _, err := config.Load("env:INGESTD_TEST_NOT_SET"); err == nil || !strings.Contains(err.Error(), "env:INGESTD_TEST_NOT_SET: is not set") {
+		t.Errorf("got %v for a variable that is not set", err)
+	}
+}
