@@ -372,7 +372,7 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if len(types) == 0 {
 		types = fhir.Types()
 	}
-	var rows int64
+	var before int64 // rows of these types that were published before
 	for _, resourceType := range types {
 		table, err := tableName(resourceType)
 		if err != nil {
@@ -385,14 +385,16 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 		if !exists {
 			continue
 		}
-		var left, held int64
-		err = p.tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM `+quote(p.store.schema, partition(table, e.Payer))+`), coalesce((
-			SELECT standing + inserted + updated FROM ingest.export_type WHERE export_id = $1 AND resource_type = $2), 0)`,
-			e.ID, resourceType).Scan(&left, &held)
+		var left, inserted, held int64
+		err = p.tx.QueryRow(ctx, `
+			SELECT (SELECT count(*) FROM `+quote(p.store.schema, partition(table, e.Payer))+`), coalesce(sum(inserted), 0),
+				coalesce(sum(standing + inserted + updated), 0)
+			FROM ingest.export_type WHERE export_id = $1 AND resource_type = $2`,
+			e.ID, resourceType).Scan(&left, &inserted, &held)
 		if err != nil {
 			return fmt.Errorf("count %s: %w", resourceType, err)
 		}
-		rows += left
+		before += left - inserted
 		if left == held {
 			// Every row is the export's: what it holds was written, or stood when it was compared, and no other export of the payer
 			// can have been published since. To look for each row would be the greater part of such a publish.
@@ -411,7 +413,7 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 			return fmt.Errorf("end the watermarks of other series: %w", err)
 		}
 	}
-	if before := rows - e.Inserted; !e.Released && float64(e.Ghosts) > p.options.GhostMaxShare*float64(before) {
+	if !e.Released && float64(e.Ghosts) > p.options.GhostMaxShare*float64(before) {
 		return &HeldError{Ghosts: e.Ghosts, Rows: before, MaxShare: p.options.GhostMaxShare}
 	}
 	return nil

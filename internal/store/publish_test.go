@@ -210,6 +210,25 @@ func TestPublish_is_held_back_where_too_much_would_go(t *testing.T) {
 	wantLedger(t, released, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 2})
 }
 
+func TestPublish_is_not_held_back_for_rows_of_types_that_were_not_asked_for(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{Types: []string{"Patient"}}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	files := []testFile{
+		output("Patient", patient("a", "", "1"), patient("b", "", "1")),
+		output("Observation", observation("x", "a", "1"), observation("y", "a", "1"), observation("z", "a", "1")),
+	}
+	e := begin(t, s, store.NewExport{Types: []string{"Patient"}, RemovesGhosts: true}, files...)
+	stage(t, s, e, files...)
+	guarded := permissive
+	guarded.GhostMaxShare = 0.1
+	published, err := publish(t, s, e.ID, guarded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, published, store.Ledger{Lines: 5, Inserted: 3, Unchanged: 2})
+}
+
 func TestPublish_keeps_replaced_versions_where_history_is_all(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
