@@ -368,6 +368,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if behind, err := p.isBehind(ctx); err != nil || behind {
 		return err
 	}
+	if proven, err := p.isProven(ctx); err != nil || !proven {
+		return err
+	}
 	types := e.Types
 	if len(types) == 0 {
 		types = fhir.Types()
@@ -435,6 +438,18 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("compare with the last export: %w", err)
 	}
 	return behind, nil
+}
+
+// isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no
+// ghost (protocol.md FILE-6, INC-4).
+func (p *publisher) isProven(ctx context.Context) (bool, error) {
+	var proven bool
+	err := p.tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND kind = 'output' AND unproven)`,
+		p.export.ID).Scan(&proven)
+	if err != nil {
+		return false, fmt.Errorf("look for files that may have been cut off: %w", err)
+	}
+	return proven, nil
 }
 
 // remove deletes the payer's rows of a type that the export does not hold and that the condition names, and keeps their

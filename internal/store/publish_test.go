@@ -177,6 +177,29 @@ func TestINC4_no_ghosts_leave_while_lines_are_in_quarantine(t *testing.T) {
 	wantLedger(t, e, store.Ledger{Lines: 2, Unchanged: 1, Quarantined: 1})
 }
 
+func TestINC4_no_ghosts_leave_where_a_file_may_have_been_cut_off(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	file := output("Patient", patient("a", "", "1"))
+	e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
+	if _, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0); err != nil {
+		t.Fatal(err)
+	}
+	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
+		_, err := s.FileLoadedTx(t.Context(), tx, e, 0, true)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := publish(t, s, e.ID, permissive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, published, store.Ledger{Lines: 1, Unchanged: 1})
+}
+
 func TestPublish_is_held_back_where_too_much_would_go(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
