@@ -323,7 +323,7 @@ func (p *publisher) merge(ctx context.Context, table string) (inserted, updated 
 }
 
 // applyDeletions removes what the payer's deleted files name. A resource that the same export also holds stays
-// (protocol.md DEL-2); one that is not there is no fault.
+// (protocol.md DEL-2), and so does one that an export of a later instant brought; one that is not there is no fault.
 func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 	e := &p.export
 	deleted := quote(stageSchema, deletedName(e.ID))
@@ -348,7 +348,8 @@ func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 			continue // nothing of an unknown type was ever published
 		}
 		n, err := p.remove(ctx, resourceType, staged, "deleted", p.options.History != "none",
-			`AND live.id IN (SELECT id FROM `+deleted+` WHERE resource_type = `+literal(resourceType)+`)`)
+			`AND live.id IN (SELECT id FROM `+deleted+` WHERE resource_type = `+literal(resourceType)+`)
+			AND NOT `+ofLaterExport("live", e.ID))
 		if err != nil {
 			return fmt.Errorf("delete from %s: %w", resourceType, err)
 		}
@@ -438,6 +439,15 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("compare with the last export: %w", err)
 	}
 	return behind, nil
+}
+
+// ofLaterExport is the SQL for whether a published row was written by an export of a later instant than the given one: what the payer
+// said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is.
+func ofLaterExport(table string, exportID int64) string {
+	return fmt.Sprintf(`%s.export_id IN (
+		SELECT later.id FROM ingest.export AS later JOIN ingest.export AS this ON this.payer = later.payer
+		WHERE this.id = %d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
+			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))`, table, exportID)
 }
 
 // isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -560,6 +561,38 @@ func TestINC4_a_full_export_that_is_older_than_the_last_removes_no_ghosts(t *tes
 		if got := len(rows(t, s, "fhir.patient")); got != test.left {
 			t.Errorf("%s: %d patients are left, want %d", test.name, got, test.left)
 		}
+	}
+}
+
+// A payer may answer with a job that it kept. Many payers send no lastUpdated that would tell an old version.
+func TestPublish_of_a_late_export_takes_back_nothing_that_a_later_one_said(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	may := func(day int) time.Time { return time.Date(2026, 5, day, 0, 0, 0, 0, time.UTC) }
+	publishAt := func(at time.Time, files ...testFile) store.Export {
+		t.Helper()
+		e := begin(t, s, store.NewExport{Kind: store.KindIncremental}, files...)
+		completeAt(t, s, e, at)
+		stage(t, s, e, files...)
+		e, err := publish(t, s, e.ID, permissive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	publishAt(may(1), output("Patient", patient("changed", "", "1"), patient("deleted", "", "1"), patient("dated", "2026-04-01T00:00:00Z", "1")))
+	publishAt(may(3), output("Patient", patient("changed", "", "3"), patient("created again", "", "3"), patient("dated", "2026-04-01T00:00:00Z", "3")))
+	late := publishAt(may(2),
+		output("Patient", patient("changed", "", "2"), patient("dated", "2026-04-02T00:00:00Z", "2"), patient("new", "", "2")),
+		testFile{store.FileDeleted, "Bundle", []string{bundle([]string{"created again", "deleted"})}, -1})
+	wantLedger(t, late, store.Ledger{Lines: 3, Inserted: 1, Updated: 1, Superseded: 1, Deleted: 1})
+	got := make(map[string]string)
+	for id, r := range rows(t, s, "fhir.patient") {
+		got[id] = r.Resource[strings.Index(r.Resource, `"note": "`)+len(`"note": "`):][:1]
+	}
+	want := map[string]string{"changed": "3", "created again": "3", "dated": "2", "new": "2"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

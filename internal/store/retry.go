@@ -203,7 +203,7 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 		return nil, err
 	}
 	p := preparation{
-		tx: r.tx, payer: payer, stage: quote(stageSchema, stage), seen: quote(stageSchema, seen),
+		tx: r.tx, payer: payer, exportID: r.export.ID, stage: quote(stageSchema, stage), seen: quote(stageSchema, seen),
 		live: quote(r.store.schema, partition(table, payer)), index: quote(shorten(stage + "_id")), subsetted: true,
 	}
 	if err := p.compareWithLive(ctx); err != nil {
