@@ -224,9 +224,12 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	if err := p.compareWithLive(ctx); err != nil {
 		return nil, err
 	}
-	// What a later export brought is newer, whatever it says of its own age.
-	_, err = p.exec(ctx, "drop what a later export brought", `DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
-		WHERE live.payer = $1 AND live.id = stage.id AND live.export_id > $2`, payer, r.export.ID)
+	// What a later export brought is newer, whatever it says of its own age. What the export itself brought of the same resource, but
+	// for what an earlier batch did, may have stood behind the line, so that only lastUpdated makes the line newer.
+	_, err = p.exec(ctx, "drop what is not newer", `DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
+		WHERE live.payer = $1 AND live.id = stage.id AND (live.export_id > $2
+			OR live.export_id = $2 AND live.ingested_at <= $3 AND (stage.last_updated > live.last_updated) IS NOT TRUE)`,
+		payer, r.export.ID, r.export.FinishedAt)
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,19 @@ func TestRetryQuarantine_takes_the_later_line_of_the_later_file(t *testing.T) {
 	}
 }
 
+func TestRetryQuarantine_yields_to_another_line_of_the_same_resource_that_may_have_come_later(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := run(t, s, store.NewExport{}, output("Patient", `{"resourceType":"Patient","id":"a","note":"\u0000"}`, patient("a", "", "later")))
+	got, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{RepairText: true})
+	if want := (store.Retried{Lines: 1, Superseded: 1}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	if a := rows(t, s, "fhir.patient")["a"]; !strings.Contains(a.Resource, "later") {
+		t.Errorf("got %s, want the later line's", a.Resource)
+	}
+}
+
 // What a later export said stands: a retry must bring nothing back.
 func TestRetryQuarantine_yields_to_later_exports(t *testing.T) {
 	t.Parallel()
