@@ -60,7 +60,7 @@ func (s *Store) prepareType(ctx context.Context, tx pgx.Tx, e Export, resourceTy
 		return err
 	}
 	p := preparation{
-		tx: tx, payer: e.Payer, stage: quote(stageSchema, stageName(e.ID, table)), seen: quote(stageSchema, seenName(e.ID, table)),
+		tx: tx, payer: e.Payer, exportID: e.ID, stage: quote(stageSchema, stageName(e.ID, table)), seen: quote(stageSchema, seenName(e.ID, table)),
 		live: quote(s.schema, partition(table, e.Payer)), index: quote(shorten(stageName(e.ID, table) + "_id")),
 	}
 	err = tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND subsetted > 0)`, e.ID).Scan(&p.subsetted)
@@ -94,6 +94,7 @@ func (s *Store) prepareType(ctx context.Context, tx pgx.Tx, e Export, resourceTy
 type preparation struct {
 	tx                       pgx.Tx
 	payer                    string
+	exportID                 int64
 	stage, seen, live, index string // quoted names
 	subsetted                bool   // the export holds incomplete resources
 
@@ -238,11 +239,13 @@ func (p *preparation) sortOut(ctx context.Context) error {
 		return err
 	}
 
-	// An older version never replaces a newer one: exports may be late, or repeat what an earlier one brought.
+	// An older version never replaces a newer one: exports may be late, or repeat what an earlier one brought. Where lastUpdated does
+	// not tell the two apart, the instants of their exports do.
 	n, err := p.exec(ctx, "drop older versions than the published", `
 		WITH gone AS (
 			DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
-			WHERE live.payer = $1 AND live.id = stage.id AND live.last_updated > stage.last_updated
+			WHERE live.payer = $1 AND live.id = stage.id AND (live.last_updated > stage.last_updated
+				OR (live.last_updated < stage.last_updated) IS NOT TRUE AND live.digest <> stage.digest AND `+ofLaterExport("live", p.exportID)+`)
 			RETURNING stage.id)
 		INSERT INTO kept SELECT id FROM gone`, p.payer)
 	if err != nil {

@@ -323,7 +323,7 @@ func (p *publisher) merge(ctx context.Context, table string) (inserted, updated 
 }
 
 // applyDeletions removes what the payer's deleted files name. A resource that the same export also holds stays
-// (protocol.md DEL-2); one that is not there is no fault.
+// (protocol.md DEL-2), and so does one that an export of a later instant brought; one that is not there is no fault.
 func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 	e := &p.export
 	deleted := quote(stageSchema, deletedName(e.ID))
@@ -348,7 +348,8 @@ func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 			continue // nothing of an unknown type was ever published
 		}
 		n, err := p.remove(ctx, resourceType, staged, "deleted", p.options.History != "none",
-			`AND live.id IN (SELECT id FROM `+deleted+` WHERE resource_type = `+literal(resourceType)+`)`)
+			`AND live.id IN (SELECT id FROM `+deleted+` WHERE resource_type = `+literal(resourceType)+`)
+			AND NOT `+ofLaterExport("live", e.ID))
 		if err != nil {
 			return fmt.Errorf("delete from %s: %w", resourceType, err)
 		}
@@ -368,11 +369,14 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if behind, err := p.isBehind(ctx); err != nil || behind {
 		return err
 	}
+	if proven, err := p.isProven(ctx); err != nil || !proven {
+		return err
+	}
 	types := e.Types
 	if len(types) == 0 {
 		types = fhir.Types()
 	}
-	var rows int64
+	var before int64 // rows of these types that were published before
 	for _, resourceType := range types {
 		table, err := tableName(resourceType)
 		if err != nil {
@@ -385,14 +389,16 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 		if !exists {
 			continue
 		}
-		var left, held int64
-		err = p.tx.QueryRow(ctx, `SELECT (SELECT count(*) FROM `+quote(p.store.schema, partition(table, e.Payer))+`), coalesce((
-			SELECT standing + inserted + updated FROM ingest.export_type WHERE export_id = $1 AND resource_type = $2), 0)`,
-			e.ID, resourceType).Scan(&left, &held)
+		var left, inserted, held int64
+		err = p.tx.QueryRow(ctx, `
+			SELECT (SELECT count(*) FROM `+quote(p.store.schema, partition(table, e.Payer))+`), coalesce(sum(inserted), 0),
+				coalesce(sum(standing + inserted + updated), 0)
+			FROM ingest.export_type WHERE export_id = $1 AND resource_type = $2`,
+			e.ID, resourceType).Scan(&left, &inserted, &held)
 		if err != nil {
 			return fmt.Errorf("count %s: %w", resourceType, err)
 		}
-		rows += left
+		before += left - inserted
 		if left == held {
 			// Every row is the export's: what it holds was written, or stood when it was compared, and no other export of the payer
 			// can have been published since. To look for each row would be the greater part of such a publish.
@@ -411,7 +417,7 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 			return fmt.Errorf("end the watermarks of other series: %w", err)
 		}
 	}
-	if before := rows - e.Inserted; !e.Released && float64(e.Ghosts) > p.options.GhostMaxShare*float64(before) {
+	if !e.Released && float64(e.Ghosts) > p.options.GhostMaxShare*float64(before) {
 		return &HeldError{Ghosts: e.Ghosts, Rows: before, MaxShare: p.options.GhostMaxShare}
 	}
 	return nil
@@ -433,6 +439,27 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("compare with the last export: %w", err)
 	}
 	return behind, nil
+}
+
+// ofLaterExport is the SQL for whether a published row was written by an export of a later instant than the given one: what the payer
+// said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is.
+func ofLaterExport(table string, exportID int64) string {
+	return fmt.Sprintf(`%s.export_id IN (
+		SELECT later.id FROM ingest.export AS later JOIN ingest.export AS this ON this.payer = later.payer
+		WHERE this.id = %d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
+			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))`, table, exportID)
+}
+
+// isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no
+// ghost (protocol.md FILE-6, INC-4).
+func (p *publisher) isProven(ctx context.Context) (bool, error) {
+	var proven bool
+	err := p.tx.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM ingest.export_file WHERE export_id = $1 AND kind = 'output' AND unproven)`,
+		p.export.ID).Scan(&proven)
+	if err != nil {
+		return false, fmt.Errorf("look for files that may have been cut off: %w", err)
+	}
+	return proven, nil
 }
 
 // remove deletes the payer's rows of a type that the export does not hold and that the condition names, and keeps their

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,29 @@ func TestINC4_no_ghosts_leave_while_lines_are_in_quarantine(t *testing.T) {
 	wantLedger(t, e, store.Ledger{Lines: 2, Unchanged: 1, Quarantined: 1})
 }
 
+func TestINC4_no_ghosts_leave_where_a_file_may_have_been_cut_off(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	file := output("Patient", patient("a", "", "1"))
+	e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
+	if _, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0); err != nil {
+		t.Fatal(err)
+	}
+	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
+		_, err := s.FileLoadedTx(t.Context(), tx, e, 0, true)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := publish(t, s, e.ID, permissive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, published, store.Ledger{Lines: 1, Unchanged: 1})
+}
+
 func TestPublish_is_held_back_where_too_much_would_go(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -208,6 +232,25 @@ func TestPublish_is_held_back_where_too_much_would_go(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantLedger(t, released, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 2})
+}
+
+func TestPublish_is_not_held_back_for_rows_of_types_that_were_not_asked_for(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{Types: []string{"Patient"}}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	files := []testFile{
+		output("Patient", patient("a", "", "1"), patient("b", "", "1")),
+		output("Observation", observation("x", "a", "1"), observation("y", "a", "1"), observation("z", "a", "1")),
+	}
+	e := begin(t, s, store.NewExport{Types: []string{"Patient"}, RemovesGhosts: true}, files...)
+	stage(t, s, e, files...)
+	guarded := permissive
+	guarded.GhostMaxShare = 0.1
+	published, err := publish(t, s, e.ID, guarded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLedger(t, published, store.Ledger{Lines: 5, Inserted: 3, Unchanged: 2})
 }
 
 func TestPublish_keeps_replaced_versions_where_history_is_all(t *testing.T) {
@@ -518,6 +561,38 @@ func TestINC4_a_full_export_that_is_older_than_the_last_removes_no_ghosts(t *tes
 		if got := len(rows(t, s, "fhir.patient")); got != test.left {
 			t.Errorf("%s: %d patients are left, want %d", test.name, got, test.left)
 		}
+	}
+}
+
+// A payer may answer with a job that it kept. Many payers send no lastUpdated that would tell an old version.
+func TestPublish_of_a_late_export_takes_back_nothing_that_a_later_one_said(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	may := func(day int) time.Time { return time.Date(2026, 5, day, 0, 0, 0, 0, time.UTC) }
+	publishAt := func(at time.Time, files ...testFile) store.Export {
+		t.Helper()
+		e := begin(t, s, store.NewExport{Kind: store.KindIncremental}, files...)
+		completeAt(t, s, e, at)
+		stage(t, s, e, files...)
+		e, err := publish(t, s, e.ID, permissive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	publishAt(may(1), output("Patient", patient("changed", "", "1"), patient("deleted", "", "1"), patient("dated", "2026-04-01T00:00:00Z", "1")))
+	publishAt(may(3), output("Patient", patient("changed", "", "3"), patient("created again", "", "3"), patient("dated", "2026-04-01T00:00:00Z", "3")))
+	late := publishAt(may(2),
+		output("Patient", patient("changed", "", "2"), patient("dated", "2026-04-02T00:00:00Z", "2"), patient("new", "", "2")),
+		testFile{store.FileDeleted, "Bundle", []string{bundle([]string{"created again", "deleted"})}, -1})
+	wantLedger(t, late, store.Ledger{Lines: 3, Inserted: 1, Updated: 1, Superseded: 1, Deleted: 1})
+	got := make(map[string]string)
+	for id, r := range rows(t, s, "fhir.patient") {
+		got[id] = r.Resource[strings.Index(r.Resource, `"note": "`)+len(`"note": "`):][:1]
+	}
+	want := map[string]string{"changed": "3", "created again": "3", "dated": "2", "new": "2"}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

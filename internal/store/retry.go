@@ -54,7 +54,7 @@ func (s *Store) RetryQuarantine(ctx context.Context, exportID int64, o RetryOpti
 	if e.State != StatePublished {
 		return all, ErrNotPublished
 	}
-	for after := int64(0); ; {
+	for after := (place{file: -1}); ; {
 		r := retry{store: s, export: e, options: o}
 		err := inPublishTx(ctx, s.pool, func(tx pgx.Tx) error {
 			r.tx = tx
@@ -89,25 +89,34 @@ type retry struct {
 	ended   bool // there are no further lines
 }
 
+// place is where a quarantined line stands among those of its export.
+type place struct {
+	file     int
+	line, id int64
+}
+
 // batch tries the next lines, up to retryBytes of them.
-func (r *retry) batch(ctx context.Context, after *int64) error {
+func (r *retry) batch(ctx context.Context, after *place) error {
 	if err := r.check(ctx); err != nil {
 		return err
 	}
 	rows, err := r.tx.Query(ctx, `
-		SELECT id, file, line, raw FROM (
-			SELECT id, file, line, raw, raw_bytes, sum(raw_bytes) OVER (ORDER BY id) - raw_bytes AS before
+		SELECT next.id, next.file, next.line, next.raw, file.kind, file.resource_type FROM (
+			SELECT id, file, line, raw, sum(raw_bytes) OVER (ORDER BY file, line, id) - raw_bytes AS before
 			FROM ingest.quarantine
-			WHERE export_id = $1 AND id > $2 AND result = '' AND raw_bytes = length(raw)
-		) AS next WHERE before < $3 ORDER BY id`, r.export.ID, *after, retryBytes)
+			WHERE export_id = $1 AND (file, line, id) > ($2, $3, $4) AND result = '' AND raw_bytes = length(raw)
+		) AS next JOIN ingest.export_file AS file ON file.export_id = $1 AND file.ordinal = next.file
+		WHERE before < $5 ORDER BY next.file, next.line, next.id`, r.export.ID, after.file, after.line, after.id, retryBytes)
 	if err != nil {
 		return fmt.Errorf("read the quarantine: %w", err)
 	}
 	type quarantinedRow struct {
-		ID   int64
-		File int
-		Line int64
-		Raw  []byte
+		ID           int64
+		File         int
+		Line         int64
+		Raw          []byte
+		Kind         FileKind
+		ResourceType string
 	}
 	lines, err := pgx.CollectRows(rows, pgx.RowToStructByPos[quarantinedRow])
 	if err != nil {
@@ -122,21 +131,27 @@ func (r *retry) batch(ctx context.Context, after *int64) error {
 		}
 		return nil
 	}
-	*after = lines[len(lines)-1].ID
+	last := &lines[len(lines)-1]
+	*after = place{last.File, last.Line, last.ID}
 	r.done.Lines = int64(len(lines))
 
-	// The line's number in the quarantine stands for its number in a file: it orders them as they came.
 	c, k := &chunk{}, newChunker(File{Kind: FileOutput}, r.export.OrganizedBy != "", r.options.RepairText)
-	for _, line := range lines {
-		k.add(c, Line{Bytes: line.Raw, Number: line.ID})
+	for i, line := range lines {
+		if line.Kind != FileOutput {
+			continue // a Bundle of deletions, or an outcome, is no resource to be kept
+		}
+		k.resourceType = line.ResourceType
+		k.add(c, Line{Bytes: line.Raw, Number: int64(i)})
 	}
 	staged := make([]int64, 0, len(c.rows))
 	for _, rows := range groupRows(c.rows) {
-		ids, err := r.publish(ctx, rows)
+		taken, err := r.publish(ctx, rows)
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", rows[0].resourceType, err)
 		}
-		staged = append(staged, ids...)
+		for _, i := range taken {
+			staged = append(staged, lines[i].ID)
+		}
 	}
 	tag, err := r.tx.Exec(ctx, `UPDATE ingest.quarantine SET result = 'loaded', retried_at = now() WHERE id = ANY ($1)`, staged)
 	if err != nil {
@@ -173,7 +188,7 @@ func (r *retry) check(ctx context.Context) error {
 	return nil
 }
 
-// publish merges rows of one type as an export would, and returns the numbers of the lines that Postgres took.
+// publish merges rows of one type as an export would, and returns the numbers of the rows that Postgres took.
 func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	resourceType := rows[0].resourceType
 	table, err := tableName(resourceType)
@@ -203,15 +218,18 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 		return nil, err
 	}
 	p := preparation{
-		tx: r.tx, payer: payer, stage: quote(stageSchema, stage), seen: quote(stageSchema, seen),
+		tx: r.tx, payer: payer, exportID: r.export.ID, stage: quote(stageSchema, stage), seen: quote(stageSchema, seen),
 		live: quote(r.store.schema, partition(table, payer)), index: quote(shorten(stage + "_id")), subsetted: true,
 	}
 	if err := p.compareWithLive(ctx); err != nil {
 		return nil, err
 	}
-	// What a later export brought is newer, whatever it says of its own age.
-	_, err = p.exec(ctx, "drop what a later export brought", `DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
-		WHERE live.payer = $1 AND live.id = stage.id AND live.export_id > $2`, payer, r.export.ID)
+	// What a later export brought is newer, whatever it says of its own age. What the export itself brought of the same resource, but
+	// for what an earlier batch did, may have stood behind the line, so that only lastUpdated makes the line newer.
+	_, err = p.exec(ctx, "drop what is not newer", `DELETE FROM `+p.stage+` AS stage USING `+p.live+` AS live
+		WHERE live.payer = $1 AND live.id = stage.id AND (live.export_id > $2
+			OR live.export_id = $2 AND live.ingested_at <= $3 AND (stage.last_updated > live.last_updated) IS NOT TRUE)`,
+		payer, r.export.ID, r.export.FinishedAt)
 	if err != nil {
 		return nil, err
 	}
@@ -230,11 +248,11 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	if _, err := p.exec(ctx, "drop the staging tables", `DROP TABLE IF EXISTS `+p.stage+`, `+p.seen+`, kept`); err != nil {
 		return nil, err
 	}
-	var ids []int64
+	var taken []int64
 	for i := range rows {
 		if !refused[rows[i].line] {
-			ids = append(ids, rows[i].line)
+			taken = append(taken, rows[i].line)
 		}
 	}
-	return ids, nil
+	return taken, nil
 }

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"ingestd/internal/store"
@@ -65,6 +66,56 @@ func TestRetryQuarantine_of_a_type_that_was_never_published(t *testing.T) {
 	got, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{RepairText: true})
 	if want := (store.Retried{Lines: 1, Inserted: 1}); err != nil || got != want {
 		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+// What is quarantined of other files is no resource, and what stands in a file of another type does so now, too (protocol.md ND-3).
+func TestRetryQuarantine_loads_nothing_that_an_export_would_not(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), observation("o", "a", "1")),
+		testFile{store.FileDeleted, "Bundle", []string{`{"resourceType":"Bundle","id":"b","type":"batch","entry":[]}`}, -1})
+	got, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{})
+	if want := (store.Retried{Lines: 2, Refused: 2}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}
+
+// Files are loaded side by side, and their lines come to the quarantine in any order.
+func TestRetryQuarantine_takes_the_later_line_of_the_later_file(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	line := func(note string) string { return `{"resourceType":"Patient","id":"a","note":"\u0000` + note + `"}` }
+	files := []testFile{output("Patient", line("first")), output("Patient", line("second"))}
+	e := begin(t, s, store.NewExport{}, files...)
+	for _, ordinal := range []int{1, 0} {
+		if _, err := loadFile(t, s, e, ordinal, &lines{text: files[ordinal].lines}, 0); err != nil {
+			t.Fatal(err)
+		}
+		loaded(t, s, e, ordinal)
+	}
+	if _, err := publish(t, s, e.ID, permissive); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{RepairText: true})
+	if want := (store.Retried{Lines: 2, Inserted: 1, Superseded: 1}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	if a := rows(t, s, "fhir.patient")["a"]; !strings.Contains(a.Resource, "second") {
+		t.Errorf("got %s, want the second file's", a.Resource)
+	}
+}
+
+func TestRetryQuarantine_yields_to_another_line_of_the_same_resource_that_may_have_come_later(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := run(t, s, store.NewExport{}, output("Patient", `{"resourceType":"Patient","id":"a","note":"\u0000"}`, patient("a", "", "later")))
+	got, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{RepairText: true})
+	if want := (store.Retried{Lines: 1, Superseded: 1}); err != nil || got != want {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	if a := rows(t, s, "fhir.patient")["a"]; !strings.Contains(a.Resource, "later") {
+		t.Errorf("got %s, want the later line's", a.Resource)
 	}
 }
 
