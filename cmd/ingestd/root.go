@@ -71,6 +71,7 @@ func newRootCommand() *cobra.Command {
 		newDoctorCommand(),
 		newExportsCommand(),
 		newHealthcheckCommand(),
+		newInstancesCommand(),
 		newKeysCommand(),
 		newMigrateCommand(),
 		newPauseCommand(),
