@@ -100,19 +100,19 @@ func printDifferences(out io.Writer, differences []config.Difference, digest str
 	for _, d := range differences {
 		switch {
 		case d.Payer == "":
-			fmt.Fprintf(&b, "%s\n", d)
+			fmt.Fprintf(&b, "%s\n", printable(d.String()))
 			continue
 		case d.Key == "" && d.Change == config.Added:
-			fmt.Fprintf(&b, "payer %s: added, %s\n", d.Payer, d.To)
+			fmt.Fprintf(&b, "payer %s: added, %s\n", printable(d.Payer), printable(d.To))
 			continue
 		case d.Key == "":
-			fmt.Fprintf(&b, "payer %s: removed, was %s\n", d.Payer, d.From)
+			fmt.Fprintf(&b, "payer %s: removed, was %s\n", printable(d.Payer), printable(d.From))
 			continue
 		case heading != d.Payer:
 			heading = d.Payer
-			fmt.Fprintf(&b, "payer %s:\n", d.Payer)
+			fmt.Fprintf(&b, "payer %s:\n", printable(d.Payer))
 		}
-		fmt.Fprintf(&b, "  %s\n", d)
+		fmt.Fprintf(&b, "  %s\n", printable(d.String()))
 	}
 	if len(differences) == 0 {
 		fmt.Fprintf(&b, "no difference: the daemon uses this configuration since %s (digest %s)\n",
@@ -121,15 +121,6 @@ func printDifferences(out io.Writer, differences []config.Difference, digest str
 		fmt.Fprintf(&b, "\n%s from what the daemon uses since %s (digest %s, here %s)\n", count(len(differences), "difference"),
 			used.LoadedAt.UTC().Format(time.RFC3339), used.Digest, digest)
 	}
-	_, err := io.WriteString(out, printableLines(b.String()))
+	_, err := io.WriteString(out, b.String())
 	return err
-}
-
-// printableLines is printable for each line of a text.
-func printableLines(text string) string {
-	lines := strings.Split(text, "\n")
-	for i, line := range lines {
-		lines[i] = printable(line)
-	}
-	return strings.Join(lines, "\n")
 }

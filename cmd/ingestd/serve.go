@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -72,7 +73,7 @@ func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer,
 func notifier(ctx context.Context, logger *slog.Logger) func(state string, stamped bool) {
 	return func(state string, stamped bool) {
 		if stamped {
-			state += "\n" + systemd.SdNotifyMonotonicUsec()
+			state += "\n" + strings.TrimSpace(systemd.SdNotifyMonotonicUsec())
 		}
 		if _, err := systemd.SdNotify(false, state); err != nil {
 			logger.DebugContext(ctx, "systemd cannot be told", "error", err)
