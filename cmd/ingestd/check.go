@@ -20,6 +20,7 @@ const nextRuns = 3
 func newCheckCommand() *cobra.Command {
 	var configFile *string
 	var show bool
+	var against, tokenReference, output string
 	command := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration, offline",
@@ -28,14 +29,22 @@ resolves no secrets: that is what 'ingestd doctor' does. Everything that is wron
 file, line, key and what was expected; the exit code is then 2.
 
 With --print, the effective configuration is written as YAML instead: with the included files merged, the defaults laid
-under each payer, what comes from a profile marked, and without secrets.`,
+under each payer, what comes from a profile marked, and without secrets.
+
+With --against, the configuration is compared with the one that a running daemon uses, key by key: what a reload or a restart
+would change. The exit code is 0 where they are equal, and 1 where they differ. The admin token is the configuration's own,
+unless --token names another.`,
 		Example: `  ingestd check --config /etc/ingestd/ingestd.yaml
-  ingestd check --config /etc/ingestd/ingestd.yaml --print`,
+  ingestd check --config /etc/ingestd/ingestd.yaml --print
+  ingestd check --config /etc/ingestd/ingestd.yaml --against http://127.0.0.1:8090`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := loadConfig(*configFile)
 			if err != nil {
 				return err
+			}
+			if against != "" {
+				return checkAgainst(cmd, c, against, config.Secret(tokenReference), output)
 			}
 			if !show {
 				return printSummary(cmd.OutOrStdout(), c, time.Now())
@@ -51,6 +60,9 @@ under each payer, what comes from a profile marked, and without secrets.`,
 		},
 	}
 	configFile = addConfigFlag(command)
+	command.Flags().StringVar(&against, "against", "", "the admin URL of a running daemon to compare with, for example http://127.0.0.1:8090")
+	command.Flags().StringVar(&tokenReference, "token", "", "with --against: a reference to that daemon's admin token, such as env:TOKEN")
+	command.Flags().StringVar(&output, "output", "text", "with --against: form of the differences: text or json")
 	command.Flags().BoolVar(&show, "print", false, "print the effective configuration, without secrets, instead of a summary")
 	return command
 }

@@ -72,6 +72,7 @@ func newRootCommand() *cobra.Command {
 		newExportsCommand(),
 		newHealthcheckCommand(),
 		newIndexesCommand(),
+		newInstancesCommand(),
 		newKeysCommand(),
 		newMigrateCommand(),
 		newPauseCommand(),

@@ -5,7 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/config"
@@ -19,7 +24,11 @@ func newServeCommand() *cobra.Command {
 		Short: "Run the daemon: exports on their schedules, health, metrics and status",
 		Long: `Runs until SIGTERM or SIGINT. It then takes no new work, lets running loads reach their next checkpoint and exits
 within shutdown.grace; a second signal ends it at once. Nothing is lost either way: any instance goes on from the
-checkpoints.`,
+checkpoints.
+
+SIGHUP reads the configuration again and goes over to it, without a restart; one with a mistake is refused whole. With
+reload.watch, changed files do the same. Under systemd, with Type=notify-reload, it tells when it is ready, reloads and stops,
+and keeps the watchdog quiet.`,
 		Args: cobra.NoArgs,
 	}
 	path := addConfigFlag(cmd)
@@ -29,16 +38,25 @@ checkpoints.`,
 		if err != nil {
 			return err
 		}
-		return serve(cmd.Context(), c, cmd.ErrOrStderr(), skipMigrations)
+		return serve(cmd.Context(), c, *path, cmd.ErrOrStderr(), skipMigrations)
 	}
 	return cmd
 }
 
-func serve(ctx context.Context, c *config.Config, stderr io.Writer, skipMigrations bool) error {
-	logger := newLogger(stderr, c.Log)
+func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer, skipMigrations bool) error {
+	hangups := make(chan os.Signal, 1) // one that waits stands for all that follow
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	logger, level := newLeveledLogger(stderr, c.Log)
+	watchdog, err := systemd.SdWatchdogEnabled(false)
+	if err != nil {
+		logger.WarnContext(ctx, "WATCHDOG_USEC cannot be read: the watchdog is not answered", "error", err)
+	}
 	logger.InfoContext(ctx, "ingestd starts", "version", buildVersion(), "payers", len(c.Payers))
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: c, Logger: logger, Version: buildVersion(), SkipMigrations: skipMigrations, Wait: true,
+		Load: func() (*config.Config, error) { return config.Load(path) }, Hangups: hangups, Level: level,
+		Notify: notifier(ctx, logger), Watchdog: watchdog,
 	})
 	if err != nil {
 		return err
@@ -51,15 +69,31 @@ func serve(ctx context.Context, c *config.Config, stderr io.Writer, skipMigratio
 	return nil
 }
 
+// notifier tells systemd of changes of state; without NOTIFY_SOCKET, nobody.
+func notifier(ctx context.Context, logger *slog.Logger) func(state string, stamped bool) {
+	return func(state string, stamped bool) {
+		if stamped {
+			state += "\n" + strings.TrimSpace(systemd.SdNotifyMonotonicUsec())
+		}
+		if _, err := systemd.SdNotify(false, state); err != nil {
+			logger.DebugContext(ctx, "systemd cannot be told", "error", err)
+		}
+	}
+}
+
 // newLogger returns the logger that the configuration asks for.
 func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
-		level = slog.LevelInfo // the configuration was checked; a programmatic one may leave it out
-	}
+	logger, _ := newLeveledLogger(w, c)
+	return logger
+}
+
+// newLeveledLogger is newLogger, with the level to change.
+func newLeveledLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
+	level := &slog.LevelVar{}
+	level.Set(daemon.LevelOf(c))
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		return slog.New(slog.NewTextHandler(w, options)), level
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	return slog.New(slog.NewJSONHandler(w, options)), level
 }

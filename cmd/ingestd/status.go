@@ -76,6 +76,10 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 		return err
 	}
 	for _, s := range status {
+		if len(s.ConfigMismatch) > 0 {
+			fmt.Fprintf(out, "\n%s: instances have different configurations: %s\n  what to do: give all the same file, and reload them\n",
+				s.Payer, mismatchText(s.ConfigMismatch))
+		}
 		if s.LastError == nil {
 			continue
 		}

@@ -10,6 +10,7 @@ func builtIn() *Config {
 		JWKS:     JWKS{MaxAge: time.Hour},
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
+		Reload:   Reload{RemovedPayers: RemovedFinish},
 		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 	}
 }

@@ -105,6 +105,15 @@ var keys = map[string]key{
 		low:  "1ms",
 	},
 
+	"reload": {text: "How a changed configuration takes effect while the daemon runs: see [above](#changing-it-while-the-daemon-runs)."},
+	"reload.watch": {text: "Whether to look for changed files, also such as are exchanged by a link (Kubernetes). SIGHUP reloads in " +
+		"either case."},
+	"reload.removed_payers": {
+		text: "What becomes of the running export of a payer that is no longer in any instance's configuration: `finish` publishes it, " +
+			"under the settings that it began with; `cancel` ends it, here and at the payer.",
+		enum: []string{RemovedFinish, RemovedCancel},
+	},
+
 	"workers":         {text: "What this instance does at once, over all payers."},
 	"workers.control": {text: "Kick-offs, polls, publishes and clean-ups at once.", low: "1", high: "1000"},
 	"workers.downloads": {

@@ -11,6 +11,7 @@ type Config struct {
 	JWKS     JWKS     `yaml:"jwks"`
 	Log      Log      `yaml:"log"`
 	Shutdown Shutdown `yaml:"shutdown"`
+	Reload   Reload   `yaml:"reload"`
 	Workers  Workers  `yaml:"workers"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
@@ -75,6 +76,14 @@ type Log struct {
 type Shutdown struct {
 	// Grace is how long running work may take to reach a checkpoint after SIGTERM.
 	Grace time.Duration `yaml:"grace"`
+}
+
+// Reload says how a changed configuration takes effect while the daemon runs.
+type Reload struct {
+	// Watch looks for changed files; SIGHUP works without it.
+	Watch bool `yaml:"watch"`
+	// RemovedPayers is finish or cancel: what becomes of the running export of a payer that the configuration no longer has.
+	RemovedPayers string `yaml:"removed_payers"`
 }
 
 // Workers bounds what this instance does at once, over all payers.

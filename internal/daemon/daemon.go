@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"ingestd/internal/config"
@@ -31,6 +35,21 @@ type Options struct {
 	Secrets *Secrets
 	// LookForKeys is how often the keys are looked at for changes. Default: 1 min.
 	LookForKeys time.Duration
+
+	// Load reads the configuration again, for Reload; without it, the configuration stays as it is.
+	Load func() (*config.Config, error)
+	// Hangups makes Run reload at each value.
+	Hangups <-chan os.Signal
+	// Level, where set, follows log.level.
+	Level *slog.LevelVar
+	// Notify, where set, tells the service manager of a change of state in the form of sd_notify(3); stamped adds the
+	// monotonic time.
+	Notify func(state string, stamped bool)
+	// Watchdog is how often the service manager wants to hear that the instance lives, at least; 0: not at all.
+	Watchdog time.Duration
+	// WatchInterval is how often the files are looked at with reload.watch, 2 s by default; Heartbeat how often the instance
+	// says that it lives, 10 s by default.
+	WatchInterval, Heartbeat time.Duration
 }
 
 // Daemon is one instance of ingestd.
@@ -39,10 +58,20 @@ type Daemon struct {
 	Database *Database
 
 	options Options
+	id      string
 	keys    *smartauth.KeyRing
 	manager *smartauth.Manager
+	links   links
 	metrics *ops.Metrics
 	logger  *slog.Logger
+
+	// using is the configuration of the moment; reloading is held while it is exchanged.
+	using     atomic.Pointer[using]
+	reloading sync.Mutex
+	retired   retired
+	pulse     pulse
+	prepared  chan struct{} // closed when the database is
+	wake      chan struct{} // wakes the heartbeat
 }
 
 // Open connects to the database, migrates it unless that is switched off, and puts the instance together. With Options.Wait
@@ -71,23 +100,27 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 		}
 	}
 	d := &Daemon{
-		Database: database, options: o, logger: o.Logger,
-		metrics: ops.NewMetrics(database.Store, c.Payers, o.Version, o.Logger),
+		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
+		prepared: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
+	d.metrics = ops.NewMetrics(database.Store, func() []config.Payer { return d.using.Load().config.Payers }, o.Version, o.Logger)
 	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
 	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
-	all, err := links{keys: d.keys, manager: d.manager, secrets: o.Secrets, logger: o.Logger}.payers(c)
+	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, logger: o.Logger}
+	all, err := d.links.payers(c)
 	if err != nil {
 		return nil, err
 	}
+	d.using.Store(newUsing(c, all))
+	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
 		ExportLog: &exportlog.Log{Logger: o.Logger},
 		Control:   c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
-		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database),
+		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database), Pin: d.links.pin,
 	})
 	if err != nil {
 		return nil, err
@@ -117,8 +150,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 		if err := d.waitForDatabase(ctx); err != nil || ctx.Err() != nil {
 			return err
 		}
+		close(d.prepared)
 		return d.Engine.Run(ctx)
 	})
+	if d.options.Queue == "" {
+		group.Go(func() error { return d.followConfig(ctx) })
+		group.Go(func() error { return d.accompany(restCtx) })
+		group.Go(func() error { return d.supervise(restCtx, ctx) })
+	}
 	group.Go(func() error { return d.manager.Run(restCtx) })
 	group.Go(func() error { return d.keys.Run(restCtx) })
 	if jwks != nil {
@@ -138,6 +177,7 @@ func (d *Daemon) waitForDatabase(ctx context.Context) error {
 	}
 	err := d.Database.Store.WaitUntilUp(ctx, func(err error, pause time.Duration) {
 		d.logger.WarnContext(ctx, "waiting for the database", "error", err, "pause", pause)
+		d.notify("STATUS=waiting for the database", false)
 	})
 	if err == nil {
 		err = d.Database.Prepare(ctx, !d.options.SkipMigrations)
@@ -167,7 +207,11 @@ func (d *Daemon) listen(ctx context.Context) (*ops.Server, net.Listener, error) 
 	}
 	d.logger.InfoContext(ctx, "admin listener", "address", listener.Addr().String())
 	return ops.NewServer(ops.ServerOptions{
-		Store: d.Database.Store, Payers: c.Payers, Metrics: d.metrics, Logger: d.logger, Token: token,
+		Store: d.Database.Store, Metrics: d.metrics, Logger: d.logger, Token: token, Version: d.options.Version,
+		Config: func() (*config.Config, time.Time) {
+			now := d.using.Load()
+			return now.config, now.loadedAt
+		},
 	}), listener, nil
 }
 

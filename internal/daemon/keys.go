@@ -17,7 +17,13 @@ func OpenKeys(ctx context.Context, keys []config.Key, logger *slog.Logger) (*sma
 }
 
 func openKeys(ctx context.Context, keys []config.Key, o Options) (*smartauth.KeyRing, error) {
-	secrets := o.Secrets
+	return smartauth.NewKeyRing(ctx, smartauth.KeyRingOptions{
+		Entries: keyEntries(keys, o.Secrets), Logger: o.Logger, Every: o.LookForKeys,
+	})
+}
+
+// keyEntries say how each key is loaded. Nothing is read yet.
+func keyEntries(keys []config.Key, secrets *Secrets) []smartauth.KeyEntry {
 	entries := make([]smartauth.KeyEntry, 0, len(keys))
 	for _, key := range keys {
 		entry := smartauth.KeyEntry{ID: key.ID, Algorithm: key.Algorithm, State: key.State}
@@ -31,7 +37,7 @@ func openKeys(ctx context.Context, keys []config.Key, o Options) (*smartauth.Key
 		}
 		entries = append(entries, entry)
 	}
-	return smartauth.NewKeyRing(ctx, smartauth.KeyRingOptions{Entries: entries, Logger: o.Logger, Every: o.LookForKeys})
+	return entries
 }
 
 // listenJWKS opens the public listener of the key set; there is none where the configuration names none, or for a run in the

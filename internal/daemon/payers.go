@@ -32,11 +32,50 @@ type link struct {
 func (l links) payers(c *config.Config) ([]scheduler.Payer, error) {
 	all := make([]scheduler.Payer, 0, len(c.Payers))
 	for _, p := range c.Payers {
-		made, err := l.to(p)
+		payer, err := l.payer(p)
 		if err != nil {
-			return nil, fmt.Errorf("payer %s: %w", p.Name, err)
+			return nil, err
 		}
-		all = append(all, scheduler.Payer{Config: p, Client: made.client})
+		all = append(all, payer)
+	}
+	return all, nil
+}
+
+// payer makes the client of a payer.
+func (l links) payer(p config.Payer) (scheduler.Payer, error) {
+	made, err := l.to(p)
+	if err != nil {
+		return scheduler.Payer{}, fmt.Errorf("payer %s: %w", p.Name, err)
+	}
+	return scheduler.Payer{Config: p, Client: made.client}, nil
+}
+
+// pin makes the client of a payer as an export began with it. Its key may have been withdrawn since: then any signs.
+func (l links) pin(p config.Payer) (scheduler.Payer, error) {
+	if _, err := l.keys.Signing(p.Auth.Key); err != nil {
+		p.Auth.Key, p.Auth.Kid = "", ""
+	}
+	return l.payer(p)
+}
+
+// follow makes the clients of a changed configuration; payers that have not changed keep theirs.
+func (l links) follow(c *config.Config, before *using) ([]scheduler.Payer, error) {
+	known := make(map[string]scheduler.Payer, len(before.payers))
+	for _, p := range before.payers {
+		known[p.Config.Name] = p
+	}
+	all := make([]scheduler.Payer, 0, len(c.Payers))
+	for _, p := range c.Payers {
+		old, ok := known[p.Name]
+		if ok && samePayer(old.Config, p) {
+			all = append(all, old)
+			continue
+		}
+		payer, err := l.payer(p)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, payer)
 	}
 	return all, nil
 }

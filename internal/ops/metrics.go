@@ -23,10 +23,11 @@ type Metrics struct {
 	bytes       *prometheus.CounterVec
 	jobFailures *prometheus.CounterVec
 	chunks      prometheus.Histogram
+	reload      *reloadMetrics
 }
 
-// NewMetrics returns metrics that know of the given payers.
-func NewMetrics(s *store.Store, payers []config.Payer, version string, logger *slog.Logger) *Metrics {
+// NewMetrics returns metrics that know of the payers of the moment.
+func NewMetrics(s *store.Store, payers func() []config.Payer, version string, logger *slog.Logger) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		exports: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -54,6 +55,7 @@ func NewMetrics(s *store.Store, payers []config.Payer, version string, logger *s
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
+	m.reload = newReloadMetrics(m.registry)
 	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.jobFailures, m.chunks, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&fleetCollector{store: s, payers: payers, logger: logger})
@@ -94,7 +96,7 @@ func (m *Metrics) JobFailed(payer, job, code string) {
 // fleetCollector reads the state of the payers from the database, so that every instance reports the same of them.
 type fleetCollector struct {
 	store  *store.Store
-	payers []config.Payer
+	payers func() []config.Payer
 	logger *slog.Logger
 }
 
@@ -105,12 +107,15 @@ var (
 		"When an export was last published.", []string{"payer"}, nil)
 	runningDesc = prometheus.NewDesc("ingestd_export_running",
 		"1 while an export of the payer is in this phase.", []string{"payer", "phase"}, nil)
-	upDesc = prometheus.NewDesc("ingestd_database_up", "1 where the database answered this scrape.", nil, nil)
+	mismatchDesc = prometheus.NewDesc("ingestd_config_mismatch",
+		"1 where live instances have the payer configured differently, or some not at all.", []string{"payer"}, nil)
+	instancesDesc = prometheus.NewDesc("ingestd_instances", "Instances that are alive.", nil, nil)
+	upDesc        = prometheus.NewDesc("ingestd_database_up", "1 where the database answered this scrape.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c *fleetCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{freshnessDesc, lastSuccessDesc, runningDesc, upDesc} {
+	for _, desc := range []*prometheus.Desc{freshnessDesc, lastSuccessDesc, runningDesc, mismatchDesc, instancesDesc, upDesc} {
 		descs <- desc
 	}
 }
@@ -123,13 +128,14 @@ func (c *fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	now := time.Now()
-	states, err := Status(ctx, c.store, c.payers, now)
+	states, err := Status(ctx, c.store, c.payers(), now)
 	if err != nil {
 		c.logger.WarnContext(ctx, "metrics: the database did not answer", "error", err)
 		metrics <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 0)
 		return
 	}
 	metrics <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, 1)
+	c.collectInstances(ctx, metrics)
 	for _, s := range states {
 		if s.FreshnessSeconds != nil {
 			metrics <- prometheus.MustNewConstMetric(freshnessDesc, prometheus.GaugeValue, *s.FreshnessSeconds, s.Payer)
@@ -146,5 +152,23 @@ func (c *fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 			}
 			metrics <- prometheus.MustNewConstMetric(runningDesc, prometheus.GaugeValue, value, s.Payer, string(phase))
 		}
+	}
+}
+
+// collectInstances tells how many instances there are, and of which payers their configurations differ.
+func (c *fleetCollector) collectInstances(ctx context.Context, metrics chan<- prometheus.Metric) {
+	live, err := c.store.LiveInstances(ctx)
+	if err != nil {
+		c.logger.WarnContext(ctx, "metrics: the instances cannot be counted", "error", err)
+		return
+	}
+	metrics <- prometheus.MustNewConstMetric(instancesDesc, prometheus.GaugeValue, float64(live))
+	mismatches, err := c.store.Mismatches(ctx)
+	if err != nil {
+		c.logger.WarnContext(ctx, "metrics: the instances cannot be compared", "error", err)
+		return
+	}
+	for payer := range mismatches {
+		metrics <- prometheus.MustNewConstMetric(mismatchDesc, prometheus.GaugeValue, 1, payer)
 	}
 }

@@ -21,8 +21,10 @@ import (
 
 // ServerOptions are what the admin listener needs.
 type ServerOptions struct {
-	Store   *store.Store
-	Payers  []config.Payer
+	Store *store.Store
+	// Config returns the configuration that is in use, and since when.
+	Config  func() (*config.Config, time.Time)
+	Version string
 	Metrics *Metrics
 	Logger  *slog.Logger
 	// Token must be sent as a bearer token for everything but health; empty on a loopback listener only.
@@ -44,6 +46,7 @@ func NewServer(o ServerOptions) *Server {
 		ErrorHandling: promhttp.ContinueOnError, Timeout: 2 * scrapeTimeout, MaxRequestsInFlight: 4,
 	})))
 	s.mux.Handle("GET /api/v1/payers", s.guarded(http.HandlerFunc(s.payers)))
+	s.mux.Handle("GET /api/v1/config", s.guarded(http.HandlerFunc(s.config)))
 	return s
 }
 
@@ -131,7 +134,8 @@ func reason(err error) string {
 }
 
 func (s *Server) payers(w http.ResponseWriter, r *http.Request) {
-	status, err := Status(r.Context(), s.options.Store, s.options.Payers, time.Now())
+	c, _ := s.options.Config()
+	status, err := Status(r.Context(), s.options.Store, c.Payers, time.Now())
 	if err != nil {
 		s.options.Logger.WarnContext(r.Context(), "status: the database did not answer", "error", err)
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": "the database does not answer"})

@@ -23,10 +23,12 @@ type PayerStatus struct {
 	// StalledSince is since when the running export takes far longer than the payer's others did, without progress.
 	StalledSince *time.Time `json:"stalled_since,omitempty"`
 	// PausedAt is since when, and PausedBy by whose word, the payer's schedules rest.
-	PausedAt   *time.Time     `json:"paused_at,omitempty"`
-	PausedBy   string         `json:"paused_by,omitempty"`
-	LastExport *ExportSummary `json:"last_export"`
-	LastError  *ErrorSummary  `json:"last_error"`
+	PausedAt *time.Time `json:"paused_at,omitempty"`
+	PausedBy string     `json:"paused_by,omitempty"`
+	// ConfigMismatch are the digests of the payer's settings by instance, where instances differ; empty for one that has none.
+	ConfigMismatch map[string]string `json:"config_mismatch,omitempty"`
+	LastExport     *ExportSummary    `json:"last_export"`
+	LastError      *ErrorSummary     `json:"last_error"`
 }
 
 // ErrorSummary is why the last export was not published.
@@ -82,12 +84,17 @@ func Status(ctx context.Context, s *store.Store, payers []config.Payer, now time
 	if err != nil {
 		return nil, err
 	}
+	mismatches, err := s.Mismatches(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := make([]PayerStatus, 0, len(payers))
 	for _, p := range payers {
 		status := payerStatus(p, states[p.Name], now)
 		if pause, ok := pauses[p.Name]; ok {
 			status.PausedAt, status.PausedBy, status.NextRun = &pause.At, pause.By, nil
 		}
+		status.ConfigMismatch = mismatches[p.Name]
 		all = append(all, status)
 	}
 	return all, nil

@@ -11,9 +11,10 @@ import (
 // noteBases stores where each payer is, and warns of one whose API version changed: ids of resources may differ between
 // versions, so that another version is another payer, with a name of its own (protocol.md ND-9). What the old version
 // published would leave as ghosts; the guard, load.ghost_max_share, holds that back.
-func (e *Engine) noteBases(ctx context.Context) {
-	for name, p := range e.payers {
-		if !p.Config.Enabled {
+func (e *Engine) noteBases(ctx context.Context, payers []string) {
+	for _, name := range payers {
+		p, ok := e.roster.payer(name)
+		if !ok || !p.Config.Enabled {
 			continue
 		}
 		before, err := e.store.NoteBase(ctx, name, p.Config.FHIRURL)

@@ -45,12 +45,25 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if err := e.store.DropStaging(ctx, x.ID); err != nil {
 		return err
 	}
-	if p, ok := e.payers[x.Payer]; ok {
+	p, err := e.payerOf(ctx, x)
+	switch {
+	case isA[*ElsewhereError](err):
+		if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, elsewherePause); err != nil && !store.IsStale(err) {
+			return err
+		}
+		return river.JobSnooze(elsewherePause)
+	case err != nil && !isA[*UnknownPayerError](err) && job.Attempt < job.MaxAttempts:
+		return err
+	case err != nil:
+		e.logger.WarnContext(ctx, "the payer cannot be told that the export is over: its files stay until they expire",
+			"payer", x.Payer, "export_id", x.ID, "error", err)
+		p.Client = nil
+	default:
 		if err := e.endOldJobs(ctx, x, p.Client); err != nil {
 			return err
 		}
 	}
-	if p, ok := e.payers[x.Payer]; ok && x.StatusURL != "" {
+	if p.Client != nil && x.StatusURL != "" {
 		if err := p.Client.Delete(ctx, x.StatusURL); err != nil {
 			_, safe := describe(err)
 			log := e.logger.With("payer", x.Payer, "export_id", x.ID, "error", safe)

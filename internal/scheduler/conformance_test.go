@@ -52,7 +52,7 @@ func TestND9_another_API_version_under_the_same_name_is_warned_of(t *testing.T) 
 		var log bytes.Buffer
 		p := newPayer(t, func(p *config.Payer) { p.FHIRURL = test.fhirURL })
 		e := newEngine(t, s, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, p)
-		e.noteBases(t.Context())
+		e.noteBases(t.Context(), []string{"p"})
 		if warned := strings.Contains(log.String(), "another API version"); warned != (test.warns != "") || !strings.Contains(log.String(), test.warns) {
 			t.Errorf("%s: got the log %q, want a warning with %q", test.fhirURL, log.String(), test.warns)
 		}

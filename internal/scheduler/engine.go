@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +34,8 @@ const (
 type Payer struct {
 	Config config.Payer
 	Client *export.Client
+
+	digest string // of its settings
 }
 
 // Observer is told what happens, for metrics. Its methods must be quick and safe for concurrent use.
@@ -63,20 +68,24 @@ type Options struct {
 	Indexes []store.Index
 	// ChunkBytes is how much is staged at once; the store's default if 0.
 	ChunkBytes int
+	// Pin makes the client for settings that an export began with, and that are not those of Payers. Without it, exports go on
+	// under the settings of Payers.
+	Pin func(config.Payer) (Payer, error)
 }
 
 // Engine is one instance's share of the work. Run it once.
 type Engine struct {
 	store    *store.Store
-	payers   map[string]Payer
+	roster   *roster
 	logger   *slog.Logger
 	observer Observer
 	client   *river.Client[pgx.Tx]
 	options  Options
 	retries  retries
-	sharing  map[string][]string // payer → others that are the same client to the same server
 	pace     pace
-	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
+	// chunkBytes is how much is staged at once.
+	chunkBytes atomic.Int64
+	draining   chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 }
 
 // New returns an engine. The database must have been migrated.
@@ -91,13 +100,10 @@ func New(o Options) (*Engine, error) {
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
 	e := &Engine{
-		store: o.Store, payers: make(map[string]Payer, len(o.Payers)), logger: o.Logger, observer: o.Observer, options: o,
+		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}),
 	}
-	for _, p := range o.Payers {
-		e.payers[p.Config.Name] = p
-	}
-	e.sharing = e.sharedClients()
+	e.chunkBytes.Store(int64(o.ChunkBytes))
 
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &tickWorker{engine: e})
@@ -109,10 +115,6 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &buildIndexesWorker{engine: e})
 	river.AddWorker(workers, &reapWorker{engine: e})
 
-	periodic, err := e.periodicJobs()
-	if err != nil {
-		return nil, err
-	}
 	queues := map[string]river.QueueConfig{queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}}
 	cooldown, poll := 100*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
@@ -121,11 +123,12 @@ func New(o Options) (*Engine, error) {
 		queues = map[string]river.QueueConfig{o.Queue: {MaxWorkers: o.Downloads}}
 		cooldown, poll = 5*time.Millisecond, 50*time.Millisecond
 	}
+	var err error
 	e.client, err = river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
 		Schema:               store.EngineSchema,
 		Queues:               queues,
 		Workers:              workers,
-		PeriodicJobs:         periodic,
+		PeriodicJobs:         e.housekeeping(),
 		Logger:               slog.New(quieter{o.Logger.Handler()}),
 		FetchCooldown:        cooldown,
 		FetchPollInterval:    poll,
@@ -136,6 +139,15 @@ func New(o Options) (*Engine, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the job engine: %w", err)
+	}
+	for name, p := range e.roster.payers {
+		jobs, err := tickJobs(p.Config)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.addTicks(name, jobs); err != nil {
+			return nil, err
+		}
 	}
 	return e, nil
 }
@@ -152,9 +164,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
-	e.noteBases(ctx)
+	all := e.roster.all()
+	e.noteBases(ctx, slices.Sorted(maps.Keys(all)))
 	e.warnOfSharedClients(ctx)
-	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
+	e.logger.InfoContext(ctx, "engine started", "payers", len(all), "downloads", e.options.Downloads)
 	select {
 	case <-ctx.Done():
 	case <-e.client.Stopped():

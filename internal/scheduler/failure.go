@@ -66,6 +66,7 @@ var knownFailures = []struct {
 	},
 	{isA[*store.CountMismatchError], "count_mismatch", "the payer's file and its manifest disagree: ask the payer"},
 	{isA[*UnknownPayerError], "payer_removed", "the payer is no longer in the configuration"},
+	{isA[*ElsewhereError], "payer_elsewhere", "the payer is not in this instance's configuration, and in that of others: reload it"},
 	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
 }
@@ -94,6 +95,9 @@ func action(err error) (export.Action, time.Duration) {
 	}
 	if protocol, ok := errors.AsType[*export.Error](err); ok {
 		return protocol.Action, protocol.RetryAfter
+	}
+	if isA[*ElsewhereError](err) {
+		return export.ActionWait, elsewherePause
 	}
 	switch {
 	case isA[*store.UnbalancedError](err), isA[*store.QuarantineError](err), isA[*store.PayerErrorsError](err),

@@ -11,7 +11,7 @@ import (
 
 // journal writes an event into the log of an export, where its payer is to have one (export.log).
 func (e *Engine) journal(x store.Export, eventID string, detail exportlog.Detail) {
-	if p, ok := e.payers[x.Payer]; ok && p.Config.Export.Log != "" {
+	if p, ok := e.roster.asBegun(x); ok && p.Config.Export.Log != "" {
 		e.options.ExportLog.Write(p.Config.Export.Log, x.Payer, x.ID, eventID, detail)
 	}
 }

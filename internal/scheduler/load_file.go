@@ -124,9 +124,9 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	goOn func() bool,
 ) (next int, err error) {
 	e := w.engine
-	p, ok := e.payers[x.Payer]
-	if !ok {
-		return -1, &UnknownPayerError{x.Payer}
+	p, err := e.payerOf(ctx, x)
+	if err != nil {
+		return -1, err
 	}
 	f, err := e.store.File(ctx, x.ID, ordinal)
 	if err != nil {
@@ -153,7 +153,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	var source fileLines
 	var slow bool
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
-		ChunkBytes: e.options.ChunkBytes,
+		ChunkBytes: int(e.chunkBytes.Load()),
 		RepairText: p.Config.Load.RepairText,
 		Stop:       e.draining,
 		Open: func(ctx context.Context) (store.LineSource, error) {
@@ -232,7 +232,11 @@ func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs
 // what is left of the failure: the job is to be tried again with the new link, or the export has to start again.
 func (w *loadFileWorker) renew(ctx context.Context, x store.Export, expired error) error {
 	e := w.engine
-	status, err := poll(ctx, e.payers[x.Payer].Client, x)
+	p, err := e.payerOf(ctx, x)
+	if err != nil {
+		return err
+	}
+	status, err := poll(ctx, p.Client, x)
 	if err != nil {
 		return err
 	}

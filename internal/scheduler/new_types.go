@@ -51,7 +51,7 @@ func (e *Engine) followUpTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 	if err != nil {
 		return false, err
 	}
-	n.Trigger = store.TriggerSchedule
+	n.Trigger, n.Settings = store.TriggerSchedule, settingsOf(p)
 	id, err := e.store.CreateExportTx(ctx, tx, n)
 	if errors.Is(err, store.ErrExportRunning) {
 		return false, nil

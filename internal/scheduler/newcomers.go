@@ -44,7 +44,7 @@ func (e *Engine) backfillTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 	}
 	id, err := e.store.CreateExportTx(ctx, tx, store.NewExport{
 		Payer: p.Name, Kind: store.KindBackfill, Trigger: store.TriggerNewcomers, Types: sortedTypes(p), Series: series(p),
-		Since: p.Export.FullSince, Patients: patients,
+		Since: p.Export.FullSince, Patients: patients, Settings: settingsOf(p),
 	})
 	if err != nil {
 		return err

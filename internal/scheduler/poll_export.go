@@ -37,9 +37,9 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 	e := w.engine
 	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(x store.Export) error {
 		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
-		p, ok := e.payers[x.Payer]
-		if !ok {
-			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+		p, err := e.payerOf(ctx, x)
+		if err != nil {
+			return settle(ctx, e, job, x, err, note)
 		}
 		if limit := p.Config.Export.Timeout; limit > 0 && time.Since(x.KickedOffAt) > limit {
 			return settle(ctx, e, job, x, &export.Error{

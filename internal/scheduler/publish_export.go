@@ -59,9 +59,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		return err
 	}
 	note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
-	p, ok := e.payers[x.Payer]
-	if !ok {
-		return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+	p, err := e.payerOf(ctx, x)
+	if err != nil {
+		return settle(ctx, e, job, x, err, note)
 	}
 	x, whole, err := e.reconsider(ctx, p.Config, x)
 	if store.IsStale(err) {
@@ -91,12 +91,8 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		if err := e.buildIndexesTx(ctx, tx, x.Payer); err != nil {
 			return err
 		}
-		if followed, err := e.followUpTx(ctx, tx, p.Config, x); err != nil {
+		if err := e.nextTx(ctx, tx, x); err != nil {
 			return err
-		} else if !followed {
-			if err := e.backfillTx(ctx, tx, p.Config, x); err != nil {
-				return err
-			}
 		}
 		return completeTx(ctx, tx, job)
 	})
@@ -125,6 +121,18 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		e.journalEnd(published, progress.Files)
 	}
 	return nil
+}
+
+// nextTx starts what follows from an export, under the settings of now. Nothing follows where the payer has been removed.
+func (e *Engine) nextTx(ctx context.Context, tx pgx.Tx, x store.Export) error {
+	p, configured := e.roster.payer(x.Payer)
+	if !configured {
+		return nil
+	}
+	if followed, err := e.followUpTx(ctx, tx, p.Config, x); err != nil || followed {
+		return err
+	}
+	return e.backfillTx(ctx, tx, p.Config, x)
 }
 
 // nextWatermark is where the watermark moves to when the export is published; zero where it stays. An export that asked for

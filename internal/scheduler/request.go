@@ -33,7 +33,7 @@ func (e *UnknownPayerError) Error() string {
 // Start records an export of a payer and enqueues its kick-off, in one transaction; it returns the export's number. The
 // errors are a *UnknownPayerError, store.ErrExportRunning, or a failure of Postgres.
 func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, error) {
-	p, ok := e.payers[payer]
+	p, ok := e.roster.payer(payer)
 	if !ok {
 		return 0, &UnknownPayerError{payer}
 	}
@@ -56,7 +56,7 @@ func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, 
 // in this series, up to the watermark; the overlap is asked for again, and costs nothing, because unchanged resources are
 // recognized (protocol.md INC-1, INC-2, INC-10).
 func (e *Engine) newExport(ctx context.Context, p config.Payer, o RunOptions) (store.NewExport, error) {
-	n := store.NewExport{Payer: p.Name, Kind: store.KindFull, Types: sortedTypes(p), Series: series(p)}
+	n := store.NewExport{Payer: p.Name, Kind: store.KindFull, Types: sortedTypes(p), Series: series(p), Settings: settingsOf(p)}
 	since, err := e.since(ctx, p, o, n)
 	if err != nil {
 		return n, err

@@ -16,11 +16,12 @@ import (
 // one export a client and group make them wait for one another (protocol.md KICK-8).
 func (e *Engine) warnOfSharedClients(ctx context.Context) {
 	warned := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(e.sharing)) {
+	sharing := e.roster.sharers()
+	for _, name := range slices.Sorted(maps.Keys(sharing)) {
 		if warned[name] {
 			continue
 		}
-		names := append([]string{name}, e.sharing[name]...)
+		names := append([]string{name}, sharing[name]...)
 		for _, other := range names {
 			warned[other] = true
 		}
@@ -29,11 +30,11 @@ func (e *Engine) warnOfSharedClients(ctx context.Context) {
 	}
 }
 
-// sharedClients returns, for each payer that shares its client with others, the names of these.
-func (e *Engine) sharedClients() map[string][]string {
-	configs := make([]config.Payer, 0, len(e.payers))
-	for _, name := range slices.Sorted(maps.Keys(e.payers)) {
-		configs = append(configs, e.payers[name].Config)
+// shareOut returns, for each payer that shares its client with others, the names of these.
+func shareOut(payers map[string]Payer) map[string][]string {
+	configs := make([]config.Payer, 0, len(payers))
+	for _, name := range slices.Sorted(maps.Keys(payers)) {
+		configs = append(configs, payers[name].Config)
 	}
 	sharing := make(map[string][]string)
 	for _, names := range sharedClients(configs) {
@@ -50,7 +51,7 @@ const turnPause = 15 * time.Second
 // awaitTurn puts an export off while the server works on one for another payer that is the same client to it: one active export per
 // client and group (protocol.md KICK-8). The earlier export goes first, so that two do not wait for each other.
 func (e *Engine) awaitTurn(ctx context.Context, x store.Export, pollMax time.Duration) error {
-	others := e.sharing[x.Payer]
+	others := e.roster.sharers()[x.Payer]
 	if len(others) == 0 {
 		return nil
 	}

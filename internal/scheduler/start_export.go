@@ -37,9 +37,9 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 	e := w.engine
 	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StateStarting, func(x store.Export) error {
 		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
-		p, ok := e.payers[x.Payer]
-		if !ok {
-			return settle(ctx, e, job, x, &UnknownPayerError{x.Payer}, note)
+		p, err := e.payerOf(ctx, x)
+		if err != nil {
+			return settle(ctx, e, job, x, err, note)
 		}
 		if x.Restarts > 0 { // what the lost job brought is void
 			if err := e.store.DropStaging(ctx, x.ID); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"ingestd/internal/config"
 	"ingestd/internal/store"
 )
 
@@ -22,43 +23,44 @@ type tickArgs struct {
 // Kind implements river.JobArgs.
 func (tickArgs) Kind() string { return "tick" }
 
-// expression is the cron expression of one of a payer's schedules.
-func (e *Engine) expression(payer string, s store.Schedule) string {
-	p, ok := e.payers[payer]
+// expressionOf is the cron expression of one of a payer's schedules; empty where that one never runs by itself.
+func expressionOf(p config.Payer, s store.Schedule) string {
 	switch {
-	case !ok || !p.Config.Enabled:
+	case !p.Enabled:
 		return ""
 	case s == store.ScheduleFull:
-		return p.Config.Export.FullSchedule
+		return p.Export.FullSchedule
 	default:
-		return p.Config.Schedule
+		return p.Schedule
 	}
 }
 
-// periodicJobs are what the leader enqueues: the ticks of all payers, and its own housekeeping. Each tick is also
-// enqueued once when an instance takes the lead; the worker then makes up for what was missed while nobody had it.
-func (e *Engine) periodicJobs() ([]*river.PeriodicJob, error) {
+// tickJobs are what the leader enqueues for a payer: the ticks of its schedules. Each tick is also enqueued once when an
+// instance takes the lead; the worker then makes up for what was missed while nobody had it.
+func tickJobs(p config.Payer) ([]*river.PeriodicJob, error) {
 	var jobs []*river.PeriodicJob
-	for name, p := range e.payers {
-		for _, which := range []store.Schedule{store.ScheduleIncremental, store.ScheduleFull} {
-			expression := e.expression(name, which)
-			if expression == "" {
-				continue
-			}
-			s, err := parseSchedule(p.Config, expression)
-			if err != nil {
-				return nil, err
-			}
-			jobs = append(jobs, river.NewPeriodicJob(s, func() (river.JobArgs, *river.InsertOpts) {
-				return tickArgs{Payer: name, Schedule: which, At: time.Now()}, &river.InsertOpts{Queue: queueControl}
-			}, &river.PeriodicJobOpts{RunOnStart: true}))
+	for _, which := range []store.Schedule{store.ScheduleIncremental, store.ScheduleFull} {
+		expression := expressionOf(p, which)
+		if expression == "" {
+			continue
 		}
+		s, err := parseSchedule(p, expression)
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, river.NewPeriodicJob(s, func() (river.JobArgs, *river.InsertOpts) {
+			return tickArgs{Payer: p.Name, Schedule: which, At: time.Now()}, &river.InsertOpts{Queue: queueControl}
+		}, &river.PeriodicJobOpts{RunOnStart: true}))
 	}
-	// A run in the foreground may lead as well: what it enqueues here, the daemons do.
-	jobs = append(jobs, river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
-		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueControl} },
-		&river.PeriodicJobOpts{RunOnStart: true}))
 	return jobs, nil
+}
+
+// housekeeping is what the leader enqueues for itself. A run in the foreground may lead as well: what it enqueues here, the
+// daemons do.
+func (e *Engine) housekeeping() []*river.PeriodicJob {
+	return []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueControl} },
+		&river.PeriodicJobOpts{RunOnStart: true})}
 }
 
 // A tick that this instance's configuration does not know is left to others for a while: when instances are replaced, the
@@ -78,8 +80,9 @@ type tickWorker struct {
 func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	e, args := w.engine, job.Args
 	log := e.logger.With("payer", args.Payer, "schedule", args.Schedule)
-	expression := e.expression(args.Payer, args.Schedule)
-	if expression == "" {
+	p, known := e.roster.payer(args.Payer)
+	expression := expressionOf(p.Config, args.Schedule)
+	if !known || expression == "" {
 		// The payer was removed or disabled since; or it is new, and known to other instances than this one.
 		if time.Since(job.CreatedAt) < unknownTickPatience {
 			return river.JobSnooze(unknownTickPause)
@@ -90,7 +93,6 @@ func (w *tickWorker) Work(ctx context.Context, job *river.Job[tickArgs]) error {
 	if paused, err := e.store.IsPaused(ctx, args.Payer); err != nil || paused {
 		return err
 	}
-	p := e.payers[args.Payer]
 	s, err := parseSchedule(p.Config, expression)
 	if err != nil {
 		return err

@@ -33,15 +33,23 @@ type KeyEntry struct {
 	Signer func(context.Context) (crypto.Signer, error)
 }
 
-// KeyRing holds the keys of a configuration and exchanges those whose source changes, without a restart.
+// KeyRing holds the keys of a configuration and exchanges those whose source changes, and all when the configuration does,
+// without a restart.
 type KeyRing struct {
-	logger  *slog.Logger
-	every   time.Duration
-	entries []KeyEntry
+	logger *slog.Logger
+	every  time.Duration
+	// changing is held while keys are loaded and exchanged, by one at a time.
+	changing sync.Mutex
 
-	mu   sync.RWMutex
-	keys []*Key // by entry
-	sums [][sha256.Size]byte
+	mu  sync.RWMutex
+	set *KeySet
+}
+
+// KeySet are loaded keys that a KeyRing can go over to.
+type KeySet struct {
+	entries []KeyEntry
+	keys    []*Key // by entry
+	sums    [][sha256.Size]byte
 }
 
 // KeyRingOptions are what a KeyRing needs.
@@ -55,18 +63,24 @@ type KeyRingOptions struct {
 
 // NewKeyRing loads all keys. Any that cannot be loaded is an error, as are two with one id.
 func NewKeyRing(ctx context.Context, options KeyRingOptions) (*KeyRing, error) {
-	r := &KeyRing{logger: options.Logger, every: options.Every, entries: slices.Clone(options.Entries)}
+	r := &KeyRing{logger: options.Logger, every: options.Every}
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
 	if r.every <= 0 {
 		r.every = time.Minute
 	}
-	r.keys = make([]*Key, len(r.entries))
-	r.sums = make([][sha256.Size]byte, len(r.entries))
-	for i, entry := range r.entries {
+	var err error
+	r.set, err = LoadKeySet(ctx, options.Entries)
+	return r, err
+}
+
+// LoadKeySet loads keys. Any that cannot be loaded is an error, as are two with one id.
+func LoadKeySet(ctx context.Context, entries []KeyEntry) (*KeySet, error) {
+	s := &KeySet{entries: slices.Clone(entries), keys: make([]*Key, len(entries)), sums: make([][sha256.Size]byte, len(entries))}
+	for i, entry := range s.entries {
 		if entry.State == "" {
-			r.entries[i].State = KeyActive
+			s.entries[i].State = KeyActive
 		} else if entry.State != KeyActive && entry.State != KeyPublished {
 			return nil, fmt.Errorf("key %q: unknown state %q: expected active or published", entry.ID, entry.State)
 		}
@@ -74,12 +88,22 @@ func NewKeyRing(ctx context.Context, options KeyRingOptions) (*KeyRing, error) {
 		if err != nil {
 			return nil, fmt.Errorf("key %q: %w", entry.ID, err)
 		}
-		if slices.ContainsFunc(r.keys[:i], func(other *Key) bool { return other.id == key.id }) {
+		if slices.ContainsFunc(s.keys[:i], func(other *Key) bool { return other.id == key.id }) {
 			return nil, fmt.Errorf("key %q stands twice: a kid must name one key", key.id)
 		}
-		r.keys[i], r.sums[i] = key, sum
+		s.keys[i], s.sums[i] = key, sum
 	}
-	return r, nil
+	return s, nil
+}
+
+// Use goes over to other keys and returns those of before. What Signing gave follows.
+func (r *KeyRing) Use(set *KeySet) (before *KeySet) {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, r.set = r.set, set
+	return before
 }
 
 func (e KeyEntry) load(ctx context.Context) (*Key, [sha256.Size]byte, error) {
@@ -126,18 +150,21 @@ func (r *KeyRing) Run(ctx context.Context) error {
 
 // Reload looks for changed keys now. Each that can be loaded is exchanged; the error joins what went wrong with the others.
 func (r *KeyRing) Reload(ctx context.Context) error {
+	r.changing.Lock()
+	defer r.changing.Unlock()
+	set := r.set // only who holds changing exchanges it
 	var failures []error
-	for i, entry := range r.entries {
+	for i, entry := range set.entries {
 		key, sum, err := entry.load(ctx)
 		if err != nil {
 			failures = append(failures, fmt.Errorf("key %q: %w", entry.ID, err))
 			continue
 		}
 		r.mu.Lock()
-		changed := sum != r.sums[i]
-		taken := changed && slices.ContainsFunc(r.keys, func(other *Key) bool { return other != r.keys[i] && other.id == key.id })
+		changed := sum != set.sums[i]
+		taken := changed && slices.ContainsFunc(set.keys, func(other *Key) bool { return other != set.keys[i] && other.id == key.id })
 		if changed && !taken {
-			r.keys[i], r.sums[i] = key, sum
+			set.keys[i], set.sums[i] = key, sum
 		}
 		r.mu.Unlock()
 		if taken {
@@ -151,37 +178,41 @@ func (r *KeyRing) Reload(ctx context.Context) error {
 }
 
 // Signing returns the active keys, the one named id first, for Registration.CurrentKeys. An id that names no active key
-// is an error; "" takes the order of the configuration.
+// is an error; "" takes the order of the configuration. Where the named key is no longer active later, because the
+// configuration was exchanged, that order holds too: the payer may know another.
 func (r *KeyRing) Signing(id string) (func() []*Key, error) {
-	first := -1
-	for i, entry := range r.entries {
-		if entry.State == KeyActive && (id == "" || r.keys[i].id == id || entry.ID == id) {
-			first = i
-			break
-		}
-	}
-	if first < 0 {
-		if id == "" {
-			return nil, errors.New("there is no active key")
-		}
+	if keys, found := r.signing(id); len(keys) == 0 && id == "" {
+		return nil, errors.New("there is no active key")
+	} else if !found {
 		return nil, fmt.Errorf("there is no active key %q", id)
 	}
 	return func() []*Key {
-		r.mu.RLock()
-		defer r.mu.RUnlock()
-		keys := []*Key{r.keys[first]}
-		for i, key := range r.keys {
-			if i != first && r.entries[i].State == KeyActive {
-				keys = append(keys, key)
-			}
-		}
+		keys, _ := r.signing(id)
 		return keys
 	}, nil
+}
+
+// signing returns the active keys, the one named id first, and reports whether there is one.
+func (r *KeyRing) signing(id string) (keys []*Key, found bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	found = id == ""
+	for i, entry := range r.set.entries {
+		key := r.set.keys[i]
+		switch {
+		case entry.State != KeyActive:
+		case !found && (key.id == id || entry.ID == id):
+			keys, found = slices.Insert(keys, 0, key), true
+		default:
+			keys = append(keys, key)
+		}
+	}
+	return keys, found
 }
 
 // Published returns all keys, active or published, for the JWK Set.
 func (r *KeyRing) Published() []*Key {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Clone(r.keys)
+	return slices.Clone(r.set.keys)
 }

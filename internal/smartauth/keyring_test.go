@@ -259,3 +259,45 @@ func TestRound_tries_a_key_that_comes_to_the_front(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyRing_goes_over_to_other_keys_and_what_it_gave_follows(t *testing.T) {
+	t.Parallel()
+	old := KeyEntry{ID: "old", Load: constant(pemBytes(t, testKey()))}
+	next := KeyEntry{ID: "next", Load: constant(pemBytes(t, testRSAKey()))}
+	ring, err := NewKeyRing(t.Context(), KeyRingOptions{Entries: []KeyEntry{old}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signing, err := ring.Signing("old")
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(entries ...KeyEntry) *KeySet {
+		set, err := LoadKeySet(t.Context(), entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ring.Use(set)
+	}
+	first := use(next, old)
+	if got := names(signing()); got != "old next" {
+		t.Errorf("with both keys: got %s", got)
+	}
+	published := old
+	published.State = KeyPublished
+	use(published, next)
+	if got := names(signing()); got != "next" {
+		t.Errorf("after the rotation: got %s", got)
+	}
+	if got := names(ring.Published()); got != "old next" {
+		t.Errorf("published: got %s", got)
+	}
+	use()
+	if got := signing(); len(got) != 0 {
+		t.Errorf("without keys: got %s", names(got))
+	}
+	ring.Use(first)
+	if got := names(signing()); got != "old" {
+		t.Errorf("after going back: got %s", got)
+	}
+}

@@ -87,7 +87,8 @@ type Export struct {
 	Since         string
 	Patients      []string // that a back-fill asks for
 	RemovesGhosts bool
-	Released      bool // an operator released it: the ghost guard has been overruled
+	Released      bool   // an operator released it: the ghost guard has been overruled
+	Settings      string // digest of the settings that it began with; empty where they were not kept
 
 	Adopted         bool // it is one that the payer ran already, after the answer to a kick-off had been lost
 	StatusURL       string
@@ -120,7 +121,7 @@ type Export struct {
 }
 
 const exportColumns = `
-	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '',
+	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '', settings,
 	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), progress_at, stalled_at, old_status_urls, polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
@@ -130,7 +131,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var progress, stalled *time.Time
 	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
-		&e.Patients, &e.RemovesGhosts, &e.Released,
+		&e.Patients, &e.RemovesGhosts, &e.Released, &e.Settings,
 		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
 		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
@@ -171,6 +172,7 @@ type NewExport struct {
 	Since         string
 	Patients      []string // for a back-fill
 	RemovesGhosts bool
+	Settings      Settings // of the payer, for whichever instance goes on with it
 }
 
 // ErrExportRunning says that the payer has an export that is not finished.
@@ -196,20 +198,21 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	}
 	var id int64
 	err := tx.QueryRow(ctx, `
-		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients, settings)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
 		WHERE NOT EXISTS ( -- spares the number of an export that the index below would refuse
 			SELECT FROM ingest.export WHERE payer = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held'))
 		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
 		RETURNING id`,
-		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients).Scan(&id)
+		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients,
+		n.Settings.Digest).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrExportRunning
 	}
 	if err != nil {
 		return 0, fmt.Errorf("record an export of %s: %w", n.Payer, err)
 	}
-	return id, nil
+	return id, keepSettingsTx(ctx, tx, n.Payer, n.Settings)
 }
 
 // Export returns the export of that number; ErrNoExport where there is none.

@@ -286,7 +286,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		}
 	}
 	if len(c.deletions) > 0 && !l.staged[deletedName(l.export.ID)] {
-		if err := l.store.ensureDeleted(ctx, l.conn, l.export.ID); err != nil {
+		if err := l.store.ensureDeleted(ctx, l.conn, l.export); err != nil {
 			return err
 		}
 		l.staged[deletedName(l.export.ID)] = true
@@ -397,7 +397,7 @@ func (l *loader) prepareType(ctx context.Context, resourceType string) error {
 	if l.staged[table] {
 		return nil
 	}
-	if err := l.store.ensureStage(ctx, l.conn, l.export.ID, table); err != nil {
+	if err := l.store.ensureStage(ctx, l.conn, l.export, table); err != nil {
 		return err
 	}
 	exists, err := l.store.hasPartition(ctx, l.conn, table, l.export.Payer)

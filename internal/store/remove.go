@@ -126,6 +126,7 @@ func (r *remover) removeControl(ctx context.Context) error {
 		{`ingest.watermark`, &r.removed.Watermarks},
 		{`ingest.tick`, nil},
 		{`ingest.newcomer`, nil},
+		{`ingest.settings`, nil},
 		{`ingest.payer`, nil},
 	} {
 		n, err := r.deleteFrom(ctx, step.table)

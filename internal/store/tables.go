@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -155,14 +156,33 @@ const stageSchema = "ingest_stage"
 // ensureStage makes the staging tables of an export and type. The columns are those of the resource table that differ
 // from row to row; the others are added at publish with a constant default, which writes no row. file and line are the
 // origin of each row: among equals the later line wins.
-func (s *Store) ensureStage(ctx context.Context, db beginner, exportID int64, table string) error {
-	stage := stageName(exportID, table)
+// The errors are those of stillLoads.
+func (s *Store) ensureStage(ctx context.Context, db beginner, e Export, table string) error {
+	stage := stageName(e.ID, table)
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		if err := lockTx(ctx, tx, tableKey(stage)); err != nil {
 			return err
 		}
-		return s.makeStage(ctx, tx, stage, seenName(exportID, table))
+		if err := stillLoads(ctx, tx, e); err != nil {
+			return err
+		}
+		return s.makeStage(ctx, tx, stage, seenName(e.ID, table))
 	})
+}
+
+// stillLoads reports by errStale that an export has ended or started again since it was read. It keeps it from doing so until
+// the transaction ends: what is made in it stands before DropStaging looks.
+func stillLoads(ctx context.Context, tx pgx.Tx, e Export) error {
+	var one int
+	err := tx.QueryRow(ctx, `SELECT 1 FROM ingest.export WHERE id = $1 AND state IN ('polling', 'loading') AND restarts = $2 FOR SHARE`,
+		e.ID, e.Restarts).Scan(&one)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return errStale
+	}
+	if err != nil {
+		return fmt.Errorf("look whether export %d still loads: %w", e.ID, err)
+	}
+	return nil
 }
 
 // makeStage makes a staging table and the one of what was seen, by their names.
@@ -192,10 +212,13 @@ func (s *Store) makeStage(ctx context.Context, tx pgx.Tx, stage, seen string) er
 }
 
 // ensureDeleted makes the staging table of an export's deletions.
-func (s *Store) ensureDeleted(ctx context.Context, db beginner, exportID int64) error {
-	name := deletedName(exportID)
+func (s *Store) ensureDeleted(ctx context.Context, db beginner, e Export) error {
+	name := deletedName(e.ID)
 	return inTx(ctx, db, func(tx pgx.Tx) error {
 		if err := lockTx(ctx, tx, tableKey(name)); err != nil {
+			return err
+		}
+		if err := stillLoads(ctx, tx, e); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, fmt.Sprintf(`
