@@ -73,6 +73,7 @@ func newRootCommand() *cobra.Command {
 		newHealthcheckCommand(),
 		newKeysCommand(),
 		newMigrateCommand(),
+		newNotifyCommand(),
 		newPauseCommand(),
 		newPayersCommand(),
 		newPayersimCommand(),

@@ -34,7 +34,9 @@ type reapWorker struct {
 
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
-	return errors.Join(w.engine.reap(ctx, 0), w.engine.warnOfLate(ctx), w.engine.store.PruneTicks(ctx, tickRetention))
+	e := w.engine
+	return errors.Join(e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx), e.store.PruneTicks(ctx, tickRetention),
+		e.store.PruneNotifications(ctx, notifyRetention))
 }
 
 // warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.

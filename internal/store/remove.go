@@ -126,6 +126,8 @@ func (r *remover) removeControl(ctx context.Context) error {
 		{`ingest.watermark`, &r.removed.Watermarks},
 		{`ingest.tick`, nil},
 		{`ingest.newcomer`, nil},
+		{`ingest.incident`, nil},
+		{`ingest.notification`, nil},
 		{`ingest.payer`, nil},
 	} {
 		n, err := r.deleteFrom(ctx, step.table)
