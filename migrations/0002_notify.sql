@@ -1,4 +1,4 @@
--- What is wrong with payers, and what was told of it (notify in the configuration).
+-- What is wrong with payers and what was told of it (notify in the configuration), and which workers are alive.
 
 CREATE TABLE ingest.incident (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -27,3 +27,9 @@ CREATE TABLE ingest.notification (
 );
 CREATE INDEX notification_occurred_at ON ingest.notification (occurred_at);
 COMMENT ON TABLE ingest.notification IS 'What targets are told: written with the change that it tells of, and delivered by jobs. Holds no PHI.';
+
+CREATE TABLE ingest.heartbeat (
+    worker  text        PRIMARY KEY,
+    seen_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE ingest.heartbeat IS 'The workers of the job engine, and when each was last seen: what one that is gone was asking of payers is asked again by others.';

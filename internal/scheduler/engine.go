@@ -161,6 +161,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
+	beats, stopBeats := context.WithCancel(context.WithoutCancel(ctx)) // it lives until its jobs have stopped
+	var beating sync.WaitGroup
+	beating.Go(func() { e.beat(beats) })
+	defer beating.Wait()
+	defer stopBeats()
 	e.noteBases(ctx)
 	e.warnOfSharedClients(ctx)
 	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
