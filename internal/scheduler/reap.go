@@ -36,8 +36,8 @@ type reapWorker struct {
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
 	e := w.engine
-	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx), e.store.PruneTicks(ctx, tickRetention),
-		e.store.PruneNotifications(ctx, notifyRetention))
+	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx),
+		e.store.PruneTicks(ctx, tickRetention), e.store.PruneNotifications(ctx, notifyRetention))
 }
 
 // warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.

@@ -28,7 +28,7 @@ func dialer() *net.Dialer {
 func expectSigns(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, fmt.Sprintf(`SET tcp_keepalives_idle = %d; SET tcp_keepalives_interval = %d; SET tcp_keepalives_count = %d;
 		SET tcp_user_timeout = %d`, int(silence.Seconds()), int(signInterval.Seconds()), signCount,
-		(silence + signCount*signInterval).Milliseconds()))
+		(silence+signCount*signInterval).Milliseconds()))
 	if err != nil {
 		return fmt.Errorf("set how a lost connection is noticed: %w", err)
 	}
