@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/config"
+	"ingestd/internal/daemon"
 	"ingestd/internal/scheduler"
 )
 
@@ -42,6 +43,9 @@ unless --token names another.`,
 			c, err := loadConfig(*configFile)
 			if err != nil {
 				return err
+			}
+			if _, err := daemon.NewNotifier(c, nil, ""); err != nil { // tries the targets' own templates
+				return usageError{err}
 			}
 			if against != "" {
 				return checkAgainst(cmd, c, against, config.Secret(tokenReference), output)
@@ -83,6 +87,7 @@ func printSummary(out io.Writer, c *config.Config, now time.Time) error {
 	fmt.Fprintf(w, "admin\t%s\n", listening(c.Admin.Listen))
 	fmt.Fprintf(w, "jwks\t%s\n", listening(c.JWKS.Listen))
 	printKeySummary(w, c)
+	printNotifySummary(w, c)
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the summary: %w", err)
 	}
@@ -124,6 +129,23 @@ func printKeySummary(w io.Writer, c *config.Config) {
 			line += "  signs for " + count(signs, "payer")
 		}
 		fmt.Fprintf(w, "%s\t%s\n", heading, line)
+	}
+}
+
+func printNotifySummary(w io.Writer, c *config.Config) {
+	for i, n := range c.Notify {
+		heading := "notify"
+		if i > 0 {
+			heading = ""
+		}
+		events, payers := n.Events, "all payers"
+		if len(events) == 0 {
+			events = config.NotifyEvents
+		}
+		if len(n.Payers) > 0 {
+			payers = strings.Join(n.Payers, ", ")
+		}
+		fmt.Fprintf(w, "%s\t%s  %s  of %s\n", heading, n.Name, strings.Join(events, ", "), payers)
 	}
 }
 

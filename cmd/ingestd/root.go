@@ -75,6 +75,7 @@ func newRootCommand() *cobra.Command {
 		newInstancesCommand(),
 		newKeysCommand(),
 		newMigrateCommand(),
+		newNotifyCommand(),
 		newPauseCommand(),
 		newPayersCommand(),
 		newPayersimCommand(),

@@ -61,6 +61,9 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 		if s.FreshnessSeconds != nil {
 			freshness = shortDuration(time.Duration(*s.FreshnessSeconds * float64(time.Second)))
 		}
+		if s.StaleSince != nil {
+			freshness += fmt.Sprintf(" (no publish within %s)", shortDuration(time.Duration(s.FreshnessSLOSeconds*float64(time.Second))))
+		}
 		if e := s.LastExport; e != nil {
 			lines, bytes = strconv.FormatInt(e.Lines, 10), byteCount(e.Bytes)
 			changed = fmt.Sprintf("+%d ~%d -%d", e.Inserted, e.Updated, e.Deleted+e.Ghosts)

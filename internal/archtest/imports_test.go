@@ -24,10 +24,13 @@ var may = map[string][]string{
 	"internal/store":          {"internal/fhir", "migrations"},
 	"internal/store/embedded": {},
 	"internal/exportlog":      {},
-	"internal/scheduler":      {"internal/config", "internal/export", "internal/exportlog", "internal/smartauth", "internal/store"},
-	"internal/ops":            {"internal/config", "internal/scheduler", "internal/store"},
+	"internal/notify":         {"internal/config", "internal/outbound"},
+	"internal/scheduler": {
+		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/smartauth", "internal/store",
+	},
+	"internal/ops": {"internal/config", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
-		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/ops", "internal/outbound", "internal/scheduler",
+		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 	"internal/payersim": {"internal/fhir"},
@@ -40,7 +43,7 @@ var may = map[string][]string{
 	"cmd/bench":         {"internal/bench"},
 	"migrations":        {},
 	"cmd/ingestd": {
-		"internal/config", "internal/daemon", "internal/demo", "internal/fhir", "internal/ops", "internal/payersim",
+		"internal/config", "internal/daemon", "internal/demo", "internal/fhir", "internal/notify", "internal/ops", "internal/payersim",
 		"internal/scheduler", "internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 }
@@ -51,6 +54,7 @@ var never = map[string][]string{
 	"internal/config":    {"net/http", "database/sql", "github.com/jackc/pgx"},
 	"internal/export":    {"internal/store", "internal/scheduler", "database/sql", "github.com/jackc/pgx"},
 	"internal/fhir":      {"internal", "net/http", "database/sql", "github.com/jackc/pgx"},
+	"internal/notify":    {"internal/export", "internal/store", "internal/scheduler", "database/sql", "github.com/jackc/pgx"},
 	"internal/outbound":  {"internal/export", "internal/store", "internal/scheduler", "database/sql", "github.com/jackc/pgx"},
 	"internal/smartauth": {"internal/export", "internal/store", "internal/scheduler", "database/sql", "github.com/jackc/pgx"},
 	"internal/store":     {"internal/export", "internal/smartauth", "internal/scheduler", "net/http"},

@@ -32,7 +32,7 @@ func (c checker) elements(list reflect.Value, path, described string) {
 	for i := range list.Len() {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		switch v := list.Index(i); {
-		case described == "keys", described == "payers": // they are checked where each of them stands
+		case described == "keys", described == "payers", described == "notify": // they are checked where each of them stands
 		case v.Kind() == reflect.Struct:
 			c.bounds(v, at, described+"[]")
 		case strings.TrimSpace(v.String()) == "":

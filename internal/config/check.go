@@ -82,6 +82,7 @@ func (p *parser) check() {
 	c.database(config.Database)
 	c.listeners(config)
 	p.checkKeys()
+	p.checkNotify()
 	names := make(map[string]string)
 	for i := range config.Payers {
 		payer, pc := &config.Payers[i], checker{p, p.payers[i]}

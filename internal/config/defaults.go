@@ -18,6 +18,9 @@ func builtIn() *Config {
 // builtInKey is a key of which nothing was written.
 func builtInKey() Key { return Key{State: "active"} }
 
+// builtInNotify is a target of which nothing was written.
+func builtInNotify() Notify { return Notify{Template: "json", Timeout: 10 * time.Second} }
+
 // builtInPayer is a payer of which nothing was written, neither in it nor in the file's defaults.
 func builtInPayer() Payer {
 	return Payer{

@@ -52,7 +52,7 @@ func TestReference_documents_every_key(t *testing.T) {
 func TestDocumentation_shows_configurations_that_are_valid(t *testing.T) {
 	t.Parallel()
 	var data []byte
-	for _, name := range []string{"../../docs/configuration.md", "../../docs/profiles.md"} {
+	for _, name := range []string{"../../docs/configuration.md", "../../docs/profiles.md", "../../docs/notifications.md"} {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

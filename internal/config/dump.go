@@ -41,7 +41,7 @@ func dumpStruct(value reflect.Value, path string, notes map[string]string) *yaml
 	for _, f := range orderedFields(value.Type()) {
 		v, full := value.Field(f.index), join(path, f.key)
 		note, always := notes[full]
-		if v.IsZero() && !saysSomething(v) && !always && f.key != "listen" && f.key != "payers" {
+		if v.IsZero() && !saysSomething(v) && !always && f.key != "listen" && full != "payers" {
 			continue
 		}
 		node := dumpValue(v, full, notes)

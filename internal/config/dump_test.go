@@ -45,16 +45,29 @@ func comparable(c *config.Config) config.Config {
 		k.Source = ""
 		copied.Keys = append(copied.Keys, k)
 	}
+	copied.Notify = nil
+	for _, n := range c.Notify {
+		n.Source, n.Headers = "", emptied(n.Headers)
+		if len(n.Events) == 0 {
+			n.Events = nil
+		}
+		copied.Notify = append(copied.Notify, n)
+	}
 	for _, p := range c.Payers {
 		p.Source = ""
-		headers := make(map[string]string)
-		for name := range p.Export.Headers {
-			headers[name] = ""
-		}
-		p.Export.Headers = headers
+		p.Export.Headers = emptied(p.Export.Headers)
 		copied.Payers = append(copied.Payers, normal(p))
 	}
 	return copied
+}
+
+// emptied is headers without their values.
+func emptied(headers map[string]string) map[string]string {
+	names := make(map[string]string)
+	for name := range headers {
+		names[name] = ""
+	}
+	return names
 }
 
 // normal writes empty lists as none: they mean the same.

@@ -125,6 +125,29 @@ var keys = map[string]key{
 		low:  "64KiB", high: "64MiB",
 	},
 
+	"notify":        {text: "Webhooks that are told when an export fails or is held back, when a payer's data grow stale, and when it is over: [notifications](notifications.md)."},
+	"notify[].name": {text: "Names the target in logs, metrics and `ingestd notify test`: `[a-z][a-z0-9_-]{0,39}`. Unique.", want: "a name of small letters, digits, _ and -"},
+	"notify[].url": {
+		text: "Where events are POSTed, as a reference or written out; `https`, or `http` for loopback hosts. The URLs of chat systems are secrets.",
+		want: "a reference such as env:NAME, or https://…",
+	},
+	"notify[].secret": {
+		text:     "A reference to the key of the HMAC-SHA256 by which the receiver knows that an event is from here.",
+		standard: "none: not signed",
+	},
+	"notify[].events": {text: "The events that are sent: `failed`, `held`, `stale`, `recovered`.", standard: "`[]`: all"},
+	"notify[].payers": {text: "The payers of whom events are sent.", standard: "`[]`: all"},
+	"notify[].template": {
+		text: "The form of the body: `json` is the event as it is, `slack` what Slack, Mattermost and others that read the same show as a message.",
+		enum: []string{"json", "slack"},
+	},
+	"notify[].body": {
+		text:     "A template of your own for the body (Go's `text/template`), in the place of `template`.",
+		standard: "none",
+	},
+	"notify[].headers": {text: "Further request headers. A value that is a reference (`env:NAME`, `file:/path` …) is resolved when it is sent."},
+	"notify[].timeout": {text: "How long one request may take.", low: "100ms", high: "30s"},
+
 	"keys":      {text: "The private keys that sign client assertions."},
 	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid", number: true},
 	"keys[].private_key": {
@@ -242,6 +265,10 @@ var keys = map[string]key{
 	},
 	"payers[].timezone": {text: "The timezone of both schedules, by its IANA name, for example `America/New_York`."},
 	"payers[].jitter":   {text: "Puts the payer's runs off by a fixed part of this, so that payers with the same schedule do not start at once.", low: "0s"},
+	"payers[].freshness_slo": {
+		text: "How long the payer may be without a publish before its data count as stale: `status` says so, and `notify` tells it. 0 is no limit.",
+		low:  "0s",
+	},
 	"payers[].profile": {
 		text: "Settings that fit a payer's server ([profiles](profiles.md)). They lie beneath what the payer says itself, " +
 			"and over the file's `defaults`; a profile that the `defaults` name lies beneath those too.",

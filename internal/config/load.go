@@ -245,6 +245,16 @@ func (p *parser) readRest(d *decoder, top map[string]pair) {
 				p.config.Keys = append(p.config.Keys, key)
 				p.keys = append(p.keys, location{d.source, path})
 			})
+		case f.key == "notify":
+			readList(d, pair, func(node *yaml.Node, path string) {
+				target := builtInNotify()
+				d.decode(node, reflect.ValueOf(&target).Elem(), path)
+				target.Source = fmt.Sprintf("%s:%d", d.file, d.lines[path])
+				for name, value := range target.Headers {
+					target.Headers[name] = string(Secret(value).inDir(d.dir))
+				}
+				p.config.Notify = append(p.config.Notify, target)
+			})
 		case f.key == "payers":
 			readList(d, pair, func(node *yaml.Node, path string) {
 				payer := p.newPayer(d, node, path)

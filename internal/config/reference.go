@@ -22,6 +22,8 @@ func Reference() string {
 			writeSection(&out, "keys[]", reflect.ValueOf(builtInKey()))
 		case "payers":
 			writeSection(&out, "payers[]", reflect.ValueOf(builtInPayer()))
+		case "notify":
+			writeSection(&out, "notify[]", reflect.ValueOf(builtInNotify()))
 		default:
 			writeSection(&out, f.key, config.Field(f.index))
 		}
@@ -57,7 +59,7 @@ func writeSection(out *strings.Builder, path string, value reflect.Value) {
 
 func typeText(v reflect.Value, path string) string {
 	switch t, k := v.Type(), describeKey(path); {
-	case path == "database.url":
+	case path == "database.url", path == "notify[].url":
 		return "reference or URL"
 	case k.enum != nil:
 		return "`" + strings.Join(k.enum, "` `") + "`"

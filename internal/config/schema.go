@@ -14,6 +14,7 @@ const (
 	durationPattern  = `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$|^0$`
 	sizePattern      = `^[0-9]+ ?(B|KiB|MiB|GiB)?$`
 	referencePattern = `^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|credential:[A-Za-z0-9_.@-]+|aws-secretsmanager:arn:.+|aws-kms:arn:.+)?$`
+	webhookPattern   = `^(env|file|credential|aws-secretsmanager|https|http):.+$`
 	urlPattern       = `^(env|file|credential|aws-secretsmanager|postgres|postgresql|embedded):.+$`
 )
 
@@ -165,6 +166,8 @@ func typeSchema(v reflect.Value, path string) object {
 	switch t := v.Type(); {
 	case path == "database.url":
 		return object{{"type", "string"}, {"pattern", urlPattern}}
+	case path == "notify[].url":
+		return object{{"type", "string"}, {"pattern", webhookPattern}}
 	case t == secretType:
 		return object{{"type", "string"}, {"pattern", referencePattern}}
 	case t == durationType:
@@ -204,6 +207,8 @@ func zeroElement(path string, t reflect.Type) reflect.Value {
 		return reflect.ValueOf(builtInKey())
 	case "payers":
 		return reflect.ValueOf(builtInPayer())
+	case "notify":
+		return reflect.ValueOf(builtInNotify())
 	default:
 		return reflect.Zero(t)
 	}

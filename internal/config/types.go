@@ -13,6 +13,7 @@ type Config struct {
 	Shutdown Shutdown `yaml:"shutdown"`
 	Reload   Reload   `yaml:"reload"`
 	Workers  Workers  `yaml:"workers"`
+	Notify   []Notify `yaml:"notify"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
 
@@ -96,6 +97,34 @@ type Workers struct {
 	Chunk Size `yaml:"chunk"`
 }
 
+// Notify is a webhook that is told what happens to payers.
+type Notify struct {
+	// Name names the target in logs, metrics and 'ingestd notify test'.
+	Name string `yaml:"name"`
+	// URL is where events are sent, or a reference to it: the URLs of chat systems are secrets.
+	URL Secret `yaml:"url"`
+	// Secret refers to the key of the HMAC by which the receiver knows the sender; empty signs nothing.
+	Secret Secret `yaml:"secret"`
+	// Events are those that are sent; empty sends all of NotifyEvents.
+	Events []string `yaml:"events"`
+	// Payers are those of whom events are sent; empty sends those of all.
+	Payers []string `yaml:"payers"`
+	// Template is json or slack.
+	Template string `yaml:"template"`
+	// Body is a text/template of the target's own, in the place of Template.
+	Body string `yaml:"body"`
+	// Headers are further request headers; a value that is a reference is resolved.
+	Headers map[string]string `yaml:"headers"`
+	// Timeout bounds one request.
+	Timeout time.Duration `yaml:"timeout"`
+
+	// Source is where the target stands, file:line, for messages.
+	Source string `yaml:"-"`
+}
+
+// NotifyEvents are the events that targets are told.
+var NotifyEvents = []string{"failed", "held", "stale", "recovered"}
+
 // Key is a private key that signs client assertions.
 type Key struct {
 	// ID is the JWK's kid.
@@ -125,6 +154,8 @@ type Payer struct {
 	Schedule string        `yaml:"schedule"`
 	Timezone string        `yaml:"timezone"`
 	Jitter   time.Duration `yaml:"jitter"`
+	// FreshnessSLO is how long the payer may be without a publish before its data count as stale; 0 is for ever.
+	FreshnessSLO time.Duration `yaml:"freshness_slo"`
 	// Profile names settings that fit the payer's server; see Profiles.
 	Profile       string         `yaml:"profile"`
 	Limits        Limits         `yaml:"limits"`

@@ -116,10 +116,14 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.using.Store(newUsing(c, all))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
+	notifier, err := NewNotifier(c, o.Secrets, o.Version)
+	if err != nil {
+		return nil, err
+	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
-		ExportLog: &exportlog.Log{Logger: o.Logger},
-		Control:   c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
+		ExportLog: &exportlog.Log{Logger: o.Logger}, Notifier: notifier,
+		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
 		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database), Pin: d.links.pin,
 	})
 	if err != nil {

@@ -1,133 +1,136 @@
 package e2e
 
 import (
-	"encoding/json"
-	"os"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"ingestd/internal/payersim"
 )
 
-func TestFleet_instances_with_different_configurations_for_a_payer_are_told(t *testing.T) {
+// fleetPayers are due in the same second.
+const fleetPayers = 40
+
+// takeOver is what a surviving instance says when it goes on with a dead one's work.
+const takeOver = "taken over from an instance that is gone"
+
+func TestFleet_of_three_loses_its_leader_and_a_loader_and_publishes_everything_once(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	p := s.payer("one", payersim.Options{Patients: 3, Seed: 1})
-	other := s.payer("other", payersim.Options{Patients: 3, Seed: 2})
-	s.configure("", []payer{p, other}, "schedule: \"@daily\"")
-	common := s.config
-	first := s.start("serve")
-	s.wait("the first instance", func() bool { return s.number(`SELECT count(*) FROM ingest.instance`) == 1 })
-	text, err := os.ReadFile(common)
-	if err != nil {
-		t.Fatal(err)
+	payers := make([]payer, fleetPayers)
+	for i := range payers {
+		payers[i] = s.payer(fmt.Sprintf("p%02d", i), payersim.Options{
+			Patients: 4, Seed: uint64(100 + i), LinesPerFile: 60, Faults: payersim.Faults{BytesPerSecond: 60_000},
+		})
 	}
-	s.config = common + ".second"
-	write := func(text string) {
-		if err := os.WriteFile(s.config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(strings.Replace(string(text), "@daily", "@weekly", 1)) // of the first payer
-	second := s.start("serve")
-	const warning = "instances have different configurations for a payer"
-	s.wait("the warning", func() bool {
-		return strings.Contains(first.log.String(), warning) && strings.Contains(second.log.String(), warning)
+	s.configure("workers: {chunk: 64KiB}", payers, `
+schedule: "@every 30s"
+export: {since: never}
+limits: {downloads: 2, poll_min: 200ms, poll_max: 1s}
+`)
+	leader := s.start("serve")
+	s.wait("the leader", func() bool { return s.leader() != "" })
+	first := s.leader()
+	loader, survivor := s.start("serve"), s.start("serve")
+	s.wait("the schedules to be known", func() bool {
+		return s.number(`SELECT count(*) FROM ingest.tick WHERE outcome = 'registered'`) == fleetPayers
 	})
-	for _, d := range []*process{first, second} {
-		s.wantMetrics(d, `ingestd_config_mismatch{payer="one"} 1`, "ingestd_instances 2")
-		if strings.Contains(s.metrics(d), `ingestd_config_mismatch{payer="other"}`) {
-			t.Error("a payer that is configured alike is told as different")
-		}
+	s.wait("all payers to be due", func() bool { return s.number(`SELECT count(*) FROM ingest.export`) >= fleetPayers })
+	if n := s.number(`SELECT count(DISTINCT due_at) FROM ingest.export`); n != 1 {
+		t.Errorf("the payers were due at %d instants, want one", n)
 	}
-	for _, command := range [][]string{{"status"}, {"instances", "list"}} {
-		if out, err := s.run(command...); err != nil || !strings.Contains(out, "one: instances have different configurations: ") {
-			t.Errorf("%v: got %q, %v", command, out, err)
-		}
+	// Instances are told apart by the names that the job engine gives them, which tell when they began.
+	s.wait("loads on all three", func() bool { return len(s.loading()) == 3 })
+	names := s.loading()
+
+	s.kill(leader)
+	killed := time.Now()
+	s.wait("loads of the second", func() bool { return s.loads(names[1]) > 0 })
+	s.kill(loader)
+	orphans := s.loads(names[0]) + s.loads(names[1])
+	if orphans == 0 {
+		t.Error("the dead instances loaded nothing: it proves nothing")
 	}
-	write(string(text))
-	s.hangUp(second, exchanged, 1)
-	const again = "instances have the same configuration for a payer again"
-	s.wait("their agreement", func() bool {
-		return strings.Contains(first.log.String(), again) && strings.Contains(second.log.String(), again)
+	s.wait("another leader", func() bool { return s.leader() != first && s.leader() != "" })
+	elected := time.Since(killed)
+	s.wait("the first take-over", func() bool { return strings.Contains(survivor.log.String(), takeOver) })
+	taken := time.Since(killed)
+	s.wait("all publishes", func() bool {
+		return s.number(`SELECT count(DISTINCT payer) FROM ingest.export WHERE state = 'published'`) == fleetPayers
 	})
-	for _, d := range []*process{first, second} {
-		if n := strings.Count(d.log.String(), warning); n != 1 {
-			t.Errorf("warned %d times of one difference", n)
+	t.Logf("after kill -9 of the leader, and of a loader: another leader after %s, the first of their work taken over after %s "+
+		"(%d jobs were running), all %d payers published after %s", elected.Round(100*time.Millisecond), taken.Round(100*time.Millisecond),
+		orphans, fleetPayers, time.Since(killed).Round(100*time.Millisecond))
+	if taken > 45*time.Second {
+		t.Errorf("the take-over took %s, want it within 45 s of the leader's end", taken)
+	}
+	s.stop(survivor)
+
+	for _, p := range payers {
+		s.compare(p.name, held(t, p.sim))
+	}
+	if n := s.number(`SELECT count(*) FROM ingest.export WHERE state IN ('failed', 'held', 'canceled')`); n != 0 {
+		t.Errorf("%d exports did not come to a good end:\n%s", n, s.dump())
+	}
+	if n := s.number(`SELECT count(*) FROM ingest.export WHERE state = 'published' AND lines <> inserted + unchanged`); n != 0 {
+		t.Errorf("%d exports staged lines twice:\n%s", n, s.dump())
+	}
+	s.eachTickOnce(payers)
+}
+
+// eachTickOnce wants an export for each tick that started one, no two for one tick, and a kick-off for each export.
+func (s *site) eachTickOnce(payers []payer) {
+	s.t.Helper()
+	var kickOffs int64
+	for _, p := range payers {
+		kickOffs += p.sim.Stats().KickOffs
+	}
+	exports := s.number(`SELECT count(*) FROM ingest.export`)
+	for _, check := range []struct {
+		what string
+		got  int64
+	}{
+		{"distinct ticks of exports", s.number(`SELECT count(*) FROM (SELECT DISTINCT payer, due_at FROM ingest.export) AS x`)},
+		{"ticks that started an export", s.number(`SELECT count(*) FROM ingest.tick WHERE outcome = 'started'`)},
+		{"kick-offs", kickOffs},
+	} {
+		if check.got != exports {
+			s.t.Errorf("%d %s for %d exports, want as many:\n%s", check.got, check.what, exports, s.dump())
 		}
-	}
-	out, err := s.run("instances", "list", "--output", "json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var listed []struct {
-		Instance string            `json:"instance"`
-		Live     bool              `json:"live"`
-		Digest   string            `json:"config_digest"`
-		Payers   map[string]string `json:"payers"`
-	}
-	if err := json.Unmarshal([]byte(out), &listed); err != nil || len(listed) != 2 || !listed[0].Live || listed[0].Digest != listed[1].Digest ||
-		len(listed[0].Payers) != 2 || listed[0].Instance == listed[1].Instance {
-		t.Errorf("got %s, %v", out, err)
-	}
-	s.stop(first)
-	s.stop(second)
-	if n := s.number(`SELECT count(*) FROM ingest.instance`); n != 0 {
-		t.Errorf("%d instances are still listed after they stopped", n)
 	}
 }
 
-func TestCheck_against_a_running_daemon_tells_what_a_reload_would_change(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	p := s.payer("one", payersim.Options{Patients: 3, Seed: 1})
-	other := s.payer("other", payersim.Options{Patients: 3, Seed: 2})
-	token := s.dir + "/token"
-	if err := os.WriteFile(token, []byte("HUNTER2-"+strings.Repeat("x", 32)), 0o600); err != nil {
-		t.Fatal(err)
+// leader is the name of the instance that leads; empty where none does.
+func (s *site) leader() string {
+	s.t.Helper()
+	var name string
+	err := s.db.QueryRow(s.t.Context(), `SELECT coalesce((SELECT leader_id FROM river.river_leader WHERE expires_at > now()), '')`).Scan(&name)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	admin := strings.NewReplacer(`admin: {listen: "127.0.0.1:0"}`, `admin: {listen: "127.0.0.1:0", token: "file:`+token+`"}`)
-	configure := func(payers []payer, extra string) {
-		s.configure("", payers, extra)
-		text, err := os.ReadFile(s.config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(s.config, []byte(admin.Replace(string(text))), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	return name
+}
+
+// loading are the names of the instances that load files, in the order in which they began.
+func (s *site) loading() []string {
+	s.t.Helper()
+	rows, err := s.db.Query(s.t.Context(), `SELECT DISTINCT attempted_by[array_length(attempted_by, 1)] FROM river.river_job
+		WHERE kind = 'load_file' AND state = 'running' ORDER BY 1`)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	configure([]payer{p}, "schedule: \"@daily\"")
-	daemon := s.start("serve")
-	address := s.admin(daemon)
-	if out, err := s.run("check", "--against", address); err != nil || !strings.Contains(out, "no difference: the daemon uses this configuration since ") {
-		t.Errorf("got %q, %v", out, err)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	configure([]payer{p, other}, "schedule: \"@weekly\"")
-	out, err := s.run("check", "--against", address)
-	if err == nil || !strings.Contains(err.Error(), "exit status 1") {
-		t.Errorf("with differences: got %v", err)
-	}
-	for _, want := range []string{"payer one:\n  schedule: @daily → @weekly\n", "payer other: added, " + other.url + "/fhir\n", "\n2 differences from what the daemon uses"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("got %s, want %q", out, want)
-		}
-	}
-	if strings.Contains(out, "HUNTER2") {
-		t.Errorf("a secret is shown: %s", out)
-	}
-	s.hangUp(daemon, exchanged, 1)
-	if out, err := s.run("check", "--against", address); err != nil {
-		t.Errorf("after the reload: got %q, %v", out, err)
-	}
-	if err := os.WriteFile(token, []byte("another"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.run("check", "--against", address); err == nil || !strings.Contains(err.Error(), "refuses the admin token") {
-		t.Errorf("with a wrong token: got %v", err)
-	}
-	if _, err := s.run("check", "--against", "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "exit status 2") {
-		t.Errorf("with a wrong address: got %v", err)
-	}
-	s.stop(daemon)
+	return names
+}
+
+func (s *site) loads(name string) int64 {
+	s.t.Helper()
+	return s.number(`SELECT count(*) FROM river.river_job WHERE kind = 'load_file' AND state = 'running'
+		AND attempted_by[array_length(attempted_by, 1)] = $1`, name)
 }

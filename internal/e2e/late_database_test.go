@@ -19,6 +19,9 @@ type front struct {
 	address, socket string
 	listener        net.Listener
 	group           sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
 }
 
 // open makes Postgres be there until the test ends.
@@ -40,6 +43,9 @@ func (f *front) open(t *testing.T) {
 				_ = client.Close()
 				continue
 			}
+			f.mu.Lock()
+			f.conns = append(f.conns, client, server)
+			f.mu.Unlock()
 			for from, to := range map[net.Conn]net.Conn{client: server, server: client} {
 				f.group.Go(func() {
 					_, _ = io.Copy(to, from)
@@ -55,10 +61,21 @@ func (f *front) close() {
 	_ = f.listener.Close()
 }
 
-func TestServe_waits_for_a_database_that_is_not_there_yet(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	p := s.payer("acme", payersim.Options{Patients: 5, Seed: 1})
+// cut takes Postgres away: nobody connects any more, and who is connected no longer is.
+func (f *front) cut() {
+	f.close()
+	f.mu.Lock()
+	for _, conn := range f.conns {
+		_ = conn.Close()
+	}
+	f.conns = nil
+	f.mu.Unlock()
+	f.group.Wait()
+}
+
+// newFront puts a front before the database of a site, whose processes then connect through it. It is closed.
+func newFront(t *testing.T, s *site) *front {
+	t.Helper()
 	direct, err := url.Parse(s.url)
 	if err != nil {
 		t.Fatal(err)
@@ -72,6 +89,14 @@ func TestServe_waits_for_a_database_that_is_not_there_yet(t *testing.T) {
 	query.Set("sslmode", "disable")
 	through.Host, through.RawQuery = f.address, query.Encode()
 	s.url = through.String()
+	return f
+}
+
+func TestServe_waits_for_a_database_that_is_not_there_yet(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	p := s.payer("acme", payersim.Options{Patients: 5, Seed: 1})
+	f := newFront(t, s)
 	s.configure("", []payer{p}, "schedule: \"@every 1s\"\njitter: 0s")
 
 	daemon := s.start("serve")

@@ -122,8 +122,8 @@ func (s *site) leaving(name string) payer {
 	})
 }
 
-// loads waits until some files of a payer's export are loaded, and others wait.
-func (s *site) loads(name string) {
+// underWay waits until some files of a payer's export are loaded, and others wait.
+func (s *site) underWay(name string) {
 	s.t.Helper()
 	s.wait("some files of "+name, func() bool {
 		return s.number(`SELECT count(*) FROM ingest.export_file AS f JOIN ingest.export AS e ON e.id = f.export_id
@@ -145,8 +145,8 @@ func TestFault8_payers_are_added_changed_and_removed_while_their_exports_run(t *
 	const common = "schedule: \"@every 2s\"\nlimits: {downloads: 2, poll_min: 100ms, poll_max: 1s}"
 	s.configure("", []payer{leaving, changing}, common)
 	daemon := s.start("serve")
-	s.loads("leaving")
-	s.loads("changing")
+	s.underWay("leaving")
+	s.underWay("changing")
 
 	changing.extra = "export: {since: never, types: [Patient]}"
 	s.configure("workers: {control: 3, chunk: 512KiB}", []payer{changing, joining}, common)
@@ -191,7 +191,7 @@ func TestFault8_the_export_of_a_payer_that_is_removed_over_a_restart_is_finished
 	const common = "schedule: \"@every 2s\""
 	s.configure("", []payer{leaving, staying}, common)
 	first := s.start("serve")
-	s.loads("leaving")
+	s.underWay("leaving")
 	s.kill(first)
 	s.configure("", []payer{staying}, common)
 	// The one that was killed counts as live for a while, and what it alone knows is left to it.
@@ -214,7 +214,7 @@ func TestFault8_the_export_of_a_removed_payer_is_canceled_where_that_is_wanted(t
 	const common = "schedule: \"@every 2s\""
 	s.configure("reload: {removed_payers: cancel}", []payer{leaving, staying}, common)
 	daemon := s.start("serve")
-	s.loads("leaving")
+	s.underWay("leaving")
 	s.configure("reload: {removed_payers: cancel}", []payer{staying}, common)
 	s.hangUp(daemon, exchanged, 1)
 	s.wait("the end of the export, and its clean-up", func() bool {

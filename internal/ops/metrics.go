@@ -22,6 +22,7 @@ type Metrics struct {
 	lines       *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	jobFailures *prometheus.CounterVec
+	notified    *prometheus.CounterVec
 	chunks      prometheus.Histogram
 	reload      *reloadMetrics
 }
@@ -45,6 +46,9 @@ func NewMetrics(s *store.Store, payers func() []config.Payer, version string, lo
 		jobFailures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ingestd_job_failures_total", Help: "Failed attempts of jobs on this instance, by the code of the failure.",
 		}, []string{"payer", "job", "code"}),
+		notified: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ingestd_notifications_total", Help: "Attempts of this instance to deliver a notification, by target and result.",
+		}, []string{"target", "result"}),
 		chunks: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ingestd_chunk_seconds", Help: "How long a chunk took to copy and commit.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 2, 12),
@@ -56,7 +60,7 @@ func NewMetrics(s *store.Store, payers func() []config.Payer, version string, lo
 	})
 	build.Set(1)
 	m.reload = newReloadMetrics(m.registry)
-	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.jobFailures, m.chunks, build,
+	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.jobFailures, m.notified, m.chunks, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		&fleetCollector{store: s, payers: payers, logger: logger})
 	return m
@@ -93,6 +97,11 @@ func (m *Metrics) JobFailed(payer, job, code string) {
 	m.jobFailures.WithLabelValues(payer, job, code).Inc()
 }
 
+// Notified implements scheduler.Observer.
+func (m *Metrics) Notified(target, result string) {
+	m.notified.WithLabelValues(target, result).Inc()
+}
+
 // fleetCollector reads the state of the payers from the database, so that every instance reports the same of them.
 type fleetCollector struct {
 	store  *store.Store
@@ -103,6 +112,10 @@ type fleetCollector struct {
 var (
 	freshnessDesc = prometheus.NewDesc("ingestd_data_freshness_seconds",
 		"Age of the latest transactionTime that was published.", []string{"payer"}, nil)
+	sloDesc = prometheus.NewDesc("ingestd_freshness_slo_seconds",
+		"How long the payer may be without a publish before its data count as stale (freshness_slo).", []string{"payer"}, nil)
+	staleDesc = prometheus.NewDesc("ingestd_payer_stale",
+		"1 where nothing was published for longer than freshness_slo.", []string{"payer"}, nil)
 	lastSuccessDesc = prometheus.NewDesc("ingestd_last_success_timestamp_seconds",
 		"When an export was last published.", []string{"payer"}, nil)
 	runningDesc = prometheus.NewDesc("ingestd_export_running",
@@ -115,7 +128,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (c *fleetCollector) Describe(descs chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{freshnessDesc, lastSuccessDesc, runningDesc, mismatchDesc, instancesDesc, upDesc} {
+	for _, desc := range []*prometheus.Desc{freshnessDesc, sloDesc, staleDesc, lastSuccessDesc, runningDesc, mismatchDesc, instancesDesc, upDesc} {
 		descs <- desc
 	}
 }
@@ -139,6 +152,14 @@ func (c *fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 	for _, s := range states {
 		if s.FreshnessSeconds != nil {
 			metrics <- prometheus.MustNewConstMetric(freshnessDesc, prometheus.GaugeValue, *s.FreshnessSeconds, s.Payer)
+		}
+		if s.FreshnessSLOSeconds > 0 {
+			stale := 0.0
+			if s.StaleSince != nil {
+				stale = 1
+			}
+			metrics <- prometheus.MustNewConstMetric(sloDesc, prometheus.GaugeValue, s.FreshnessSLOSeconds, s.Payer)
+			metrics <- prometheus.MustNewConstMetric(staleDesc, prometheus.GaugeValue, stale, s.Payer)
 		}
 		if s.LastSuccess != nil {
 			metrics <- prometheus.MustNewConstMetric(lastSuccessDesc, prometheus.GaugeValue, float64(s.LastSuccess.UnixMilli())/1000, s.Payer)

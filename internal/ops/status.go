@@ -12,14 +12,18 @@ import (
 // PayerStatus is the answer to "how fresh is this payer, and why?". Its JSON form is a public interface.
 type PayerStatus struct {
 	Payer string `json:"payer"`
-	// State is never, idle, disabled, or that of the last export where it is not published: starting, polling, loading,
+	// State is never, idle, stale, disabled, or that of the last export where it is not published: starting, polling, loading,
 	// publishing, held, failed, canceled.
 	State string `json:"state"`
 	// LastSuccess is when an export was last published.
 	LastSuccess *time.Time `json:"last_success"`
 	// FreshnessSeconds is the age of the latest transactionTime that was published.
-	FreshnessSeconds *float64   `json:"freshness_seconds"`
-	NextRun          *time.Time `json:"next_run"`
+	FreshnessSeconds *float64 `json:"freshness_seconds"`
+	// FreshnessSLOSeconds is how long the payer may be without a publish; 0 is no limit.
+	FreshnessSLOSeconds float64 `json:"freshness_slo_seconds,omitempty"`
+	// StaleSince is since when it has been without one for longer, whatever State says.
+	StaleSince *time.Time `json:"stale_since,omitempty"`
+	NextRun    *time.Time `json:"next_run"`
 	// StalledSince is since when the running export takes far longer than the payer's others did, without progress.
 	StalledSince *time.Time `json:"stalled_since,omitempty"`
 	// PausedAt is since when, and PausedBy by whose word, the payer's schedules rest.
@@ -130,8 +134,28 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 		seconds := max(0, now.Sub(known.FreshAt).Seconds())
 		status.FreshnessSeconds = &seconds
 	}
+	status.FreshnessSLOSeconds = p.FreshnessSLO.Seconds()
+	if since := staleSince(p, known); !since.IsZero() && !since.After(now) {
+		status.StaleSince = &since
+		if status.State == "idle" || status.State == "never" {
+			status.State = "stale"
+		}
+	}
 	if next := scheduler.NextRun(p, now); !next.IsZero() {
 		status.NextRun = &next
 	}
 	return status
+}
+
+// staleSince is since when a payer's data are stale, or when they will be; zero where they will not. Since when one that was
+// never published is, only the leader knows, which saw its schedule first.
+func staleSince(p config.Payer, known store.PayerState) time.Time {
+	switch {
+	case !p.Enabled || p.FreshnessSLO <= 0:
+		return time.Time{}
+	case known.Published.ID != 0:
+		return known.Published.FinishedAt.Add(p.FreshnessSLO)
+	default:
+		return known.StaleSince
+	}
 }

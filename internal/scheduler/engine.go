@@ -20,14 +20,16 @@ import (
 	"ingestd/internal/config"
 	"ingestd/internal/export"
 	"ingestd/internal/exportlog"
+	"ingestd/internal/notify"
 	"ingestd/internal/store"
 )
 
 // The queues that every daemon works. Loads and publishes have one of their own, so that they never keep a poll waiting;
-// it takes no more of them at once than there are connections for bulk work.
+// it takes no more of them at once than there are connections for bulk work. So have notifications, whose targets may hang.
 const (
 	queueControl = "control"
 	queueBulk    = "bulk"
+	queueNotify  = "notify"
 )
 
 // Payer is a payer as the engine needs it: its settings and the client that speaks to it.
@@ -46,6 +48,8 @@ type Observer interface {
 	ExportEnded(payer string, e store.Export)
 	// JobFailed is called for each failed attempt of a job, with the stable code of the failure.
 	JobFailed(payer, job, code string)
+	// Notified is called for each attempt to deliver a notification: result is delivered, failed or given_up.
+	Notified(target, result string)
 }
 
 // Options are what an Engine needs.
@@ -56,6 +60,8 @@ type Options struct {
 	Observer Observer // may be nil
 	// ExportLog writes the logs of payers that are to have one; nil writes none.
 	ExportLog *exportlog.Log
+	// Notifier sends notifications; nil tells nobody anything.
+	Notifier *notify.Sender
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
 	Control, Downloads int
 	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.
@@ -99,6 +105,9 @@ func New(o Options) (*Engine, error) {
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
+	if o.Notifier == nil {
+		o.Notifier = new(notify.Sender)
+	}
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}),
@@ -114,8 +123,11 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &cleanUpWorker{engine: e})
 	river.AddWorker(workers, &buildIndexesWorker{engine: e})
 	river.AddWorker(workers, &reapWorker{engine: e})
+	river.AddWorker(workers, newNotifyWorker(e))
 
-	queues := map[string]river.QueueConfig{queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}}
+	queues := map[string]river.QueueConfig{
+		queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}, queueNotify: {MaxWorkers: notifyWorkers},
+	}
 	cooldown, poll := 100*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
 		// Somebody waits, and nobody else asks this queue: each step of the export may begin as soon as the one before ends, even
@@ -164,6 +176,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
+	beats, stopBeats := context.WithCancel(context.WithoutCancel(ctx)) // it lives until its jobs have stopped
+	var beating sync.WaitGroup
+	beating.Go(func() { e.beat(beats) })
+	defer beating.Wait()
+	defer stopBeats()
 	all := e.roster.all()
 	e.noteBases(ctx, slices.Sorted(maps.Keys(all)))
 	e.warnOfSharedClients(ctx)
@@ -186,6 +203,8 @@ func (e *Engine) insertTx(ctx context.Context, tx pgx.Tx, args river.JobArgs, qu
 	switch args.(type) {
 	case loadFileArgs, publishExportArgs:
 		opts.Queue = queueBulk
+	case notifyArgs:
+		opts.Queue = queueNotify
 	}
 	if queue != "" {
 		opts.Queue = queue
@@ -253,6 +272,7 @@ type nobody struct{}
 func (nobody) ChunkStaged(string, store.Chunk)  {}
 func (nobody) ExportEnded(string, store.Export) {}
 func (nobody) JobFailed(string, string, string) {}
+func (nobody) Notified(string, string)          {}
 
 // quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
 type quieter struct{ slog.Handler }

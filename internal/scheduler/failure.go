@@ -177,10 +177,13 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	})
 }
 
-// failTx ends an export and enqueues its clean-up.
+// failTx ends an export, enqueues its clean-up, and tells it.
 func (e *Engine) failTx(ctx context.Context, tx pgx.Tx, x store.Export, f store.Failure) error {
 	if err := e.store.FailTx(ctx, tx, x.ID, x.Generation, f); err != nil {
 		return err
 	}
-	return e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue)
+	if err := e.insertTx(ctx, tx, cleanUpArgs{ExportID: x.ID}, x.Queue); err != nil {
+		return err
+	}
+	return e.tellFailedTx(ctx, tx, x, f)
 }

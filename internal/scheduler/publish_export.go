@@ -78,6 +78,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		History:            p.Config.Load.History,
 		Newcomers:          newcomers(p.Config, x),
 		Attachments:        attachments(p),
+		Held: func(ctx context.Context, tx pgx.Tx, held *store.HeldError) error {
+			return e.tellHeldTx(ctx, tx, x, held)
+		},
 	}
 	if whole {
 		if options.Watermark, err = e.nextWatermark(ctx, p.Config, x); err != nil {
@@ -94,7 +97,10 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		if err := e.nextTx(ctx, tx, x); err != nil {
 			return err
 		}
-		return completeTx(ctx, tx, job)
+		if err := completeTx(ctx, tx, job); err != nil {
+			return err
+		}
+		return e.tellRecoveredTx(ctx, tx, x)
 	})
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID)
 	var held *store.HeldError

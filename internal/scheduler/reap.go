@@ -26,7 +26,8 @@ type reapArgs struct{}
 func (reapArgs) Kind() string { return "reap" }
 
 // reapWorker enqueues again the job of each export or file that is overdue, or not cleaned up, while nobody holds its lock
-// and no job of it waits. The lock of a dead instance is gone with its connection, long before River would rescue the job.
+// and no job of it waits. The lock of a dead instance is gone with its connection, long before River would rescue the job;
+// kick-offs and polls hold none, and are known to be nobody's by the instance's heartbeat.
 type reapWorker struct {
 	river.WorkerDefaults[reapArgs]
 	engine *Engine
@@ -34,7 +35,9 @@ type reapWorker struct {
 
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
-	return errors.Join(w.engine.reap(ctx, 0), w.engine.warnOfLate(ctx), w.engine.store.PruneTicks(ctx, tickRetention))
+	e := w.engine
+	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx),
+		e.store.PruneTicks(ctx, tickRetention), e.store.PruneNotifications(ctx, notifyRetention))
 }
 
 // warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.

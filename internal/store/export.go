@@ -220,6 +220,11 @@ func (s *Store) Export(ctx context.Context, id int64) (Export, error) {
 	return exportRow(ctx, s.pool, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, id)
 }
 
+// ExportTx is Export as the transaction sees it.
+func (s *Store) ExportTx(ctx context.Context, tx pgx.Tx, id int64) (Export, error) {
+	return exportRow(ctx, tx, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, id)
+}
+
 func exportRow(ctx context.Context, db querier, sql string, args ...any) (Export, error) {
 	rows, err := db.Query(ctx, sql, args...)
 	if err != nil {

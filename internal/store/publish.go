@@ -34,6 +34,8 @@ type PublishOptions struct {
 	Newcomers Newcomers
 	// Attachments says what becomes of content that resources refer to; nil: nothing is fetched.
 	Attachments *AttachmentOptions
+	// Held is called in the transaction that holds the export back; nil does nothing.
+	Held func(ctx context.Context, tx pgx.Tx, held *HeldError) error
 	// LockTimeout bounds the wait for readers and other publishes; 5 s if 0. Beyond it the publish fails with SQLSTATE
 	// 55P03 and is to be tried again.
 	LockTimeout time.Duration
@@ -120,15 +122,28 @@ func (s *Store) Publish(ctx context.Context, lease *Lease, id int64, o PublishOp
 		return then(ctx, tx)
 	})
 	if held, ok := errors.AsType[*HeldError](err); ok {
-		holdErr := change(ctx, conn, `
-			UPDATE ingest.export SET state = 'held', error_code = 'ghost_guard', error = $2, hint = $3
-			WHERE id = $1 AND state = 'publishing'`, id, held.Error(),
-			"look whether the payer really dropped them; then 'ingestd exports release' or 'ingestd exports reject'")
-		if holdErr != nil {
-			return e, holdErr
+		if err := holdBack(ctx, conn, id, held, o.Held); err != nil {
+			return e, err
 		}
 	}
 	return e, err
+}
+
+// HeldCode and HeldHint are what is said of an export that is held back.
+const (
+	HeldCode = "ghost_guard"
+	HeldHint = "look whether the payer really dropped them; then 'ingestd exports release' or 'ingestd exports reject'"
+)
+
+func holdBack(ctx context.Context, conn *pgx.Conn, id int64, held *HeldError, then func(context.Context, pgx.Tx, *HeldError) error) error {
+	return inTx(ctx, conn, func(tx pgx.Tx) error {
+		err := change(ctx, tx, `UPDATE ingest.export SET state = 'held', error_code = $3, error = $2, hint = $4
+			WHERE id = $1 AND state = 'publishing'`, id, held.Error(), HeldCode, HeldHint)
+		if err != nil || then == nil {
+			return err
+		}
+		return then(ctx, tx, held)
+	})
 }
 
 // publisher is the publish transaction.

@@ -127,6 +127,8 @@ func (r *remover) removeControl(ctx context.Context) error {
 		{`ingest.tick`, nil},
 		{`ingest.newcomer`, nil},
 		{`ingest.settings`, nil},
+		{`ingest.incident`, nil},
+		{`ingest.notification`, nil},
 		{`ingest.payer`, nil},
 	} {
 		n, err := r.deleteFrom(ctx, step.table)

@@ -16,6 +16,8 @@ type PayerState struct {
 	Published Export
 	// FreshAt is the latest transactionTime that was published: the data is as of then.
 	FreshAt time.Time
+	// StaleSince is when it was noted that nothing was published for too long; zero where that is not so.
+	StaleSince time.Time
 }
 
 // PayerStates returns what the database knows of each payer that ever had an export, by name.
@@ -58,6 +60,19 @@ func (s *Store) PayerStates(ctx context.Context) (map[string]PayerState, error) 
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the freshness of the payers: %w", err)
+	}
+	rows, err = s.pool.Query(ctx, `SELECT payer, opened_at FROM ingest.incident WHERE event = 'stale' AND closed_at IS NULL`)
+	if err != nil {
+		return nil, fmt.Errorf("read which payers are stale: %w", err)
+	}
+	_, err = pgx.ForEachRow(rows, []any{&payer, &at}, func() error {
+		state := states[payer]
+		state.StaleSince = at
+		states[payer] = state
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read which payers are stale: %w", err)
 	}
 	return states, nil
 }

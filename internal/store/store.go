@@ -46,7 +46,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	config.ConnConfig.RuntimeParams["application_name"] = "ingestd"
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	config.ConnConfig.DialFunc = dialer().DialContext
 	bulkConfig := config.Copy()
+	bulkConfig.AfterConnect = expectSigns
 	config.MaxConns, bulkConfig.MaxConns = int32(connections-connections/2), int32(connections/2)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

@@ -1,0 +1,37 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// BeatWorker notes that a worker of the job engine is alive.
+func (s *Store) BeatWorker(ctx context.Context, worker string) error {
+	_, err := s.pool.Exec(ctx, `INSERT INTO ingest.heartbeat (worker) VALUES ($1)
+		ON CONFLICT (worker) DO UPDATE SET seen_at = now()`, worker)
+	if err != nil {
+		return fmt.Errorf("note that this instance is alive: %w", err)
+	}
+	return nil
+}
+
+// HastenOrphans makes the kick-offs and polls overdue that a worker had begun which has not been seen for the given time. They
+// hold no lock that would be free by now, and would otherwise be waited for until their timeout. A worker that was only slow
+// finds that its jobs have been replaced. Workers that were not seen for a day are forgotten.
+func (s *Store) HastenOrphans(ctx context.Context, unseen, grace time.Duration) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE ingest.export AS e SET job_due_at = now() - 2 * $2::interval
+		FROM `+EngineSchema+`.river_job AS j JOIN ingest.heartbeat AS h ON h.worker = j.attempted_by[array_length(j.attempted_by, 1)]
+		WHERE h.seen_at < now() - $1::interval AND j.state = 'running' AND j.kind IN ('start_export', 'poll_export')
+			AND e.id = (j.args ->> 'export_id')::bigint AND e.generation = (j.args ->> 'generation')::integer
+			AND e.state = CASE j.kind WHEN 'start_export' THEN 'starting' ELSE 'polling' END
+			AND e.job_due_at > now() - $2::interval`, unseen, grace)
+	if err != nil {
+		return fmt.Errorf("look for what instances that are gone had begun: %w", err)
+	}
+	if _, err := s.pool.Exec(ctx, `DELETE FROM ingest.heartbeat WHERE seen_at < now() - interval '1 day'`); err != nil {
+		return fmt.Errorf("forget workers that are gone: %w", err)
+	}
+	return nil
+}
