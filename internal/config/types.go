@@ -12,6 +12,7 @@ type Config struct {
 	Log      Log      `yaml:"log"`
 	Shutdown Shutdown `yaml:"shutdown"`
 	Workers  Workers  `yaml:"workers"`
+	Fleet    Fleet    `yaml:"fleet"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
 
@@ -71,6 +72,12 @@ type Workers struct {
 	Chunk Size `yaml:"chunk"`
 }
 
+// Fleet bounds what all instances on one database do at once. It is to be the same on each of them.
+type Fleet struct {
+	// MaxExports is the number of exports that run at once; 0 is no bound.
+	MaxExports int `yaml:"max_exports"`
+}
+
 // Key is a private key that signs client assertions.
 type Key struct {
 	// ID is the JWK's kid.
@@ -100,6 +107,10 @@ type Payer struct {
 	Schedule string        `yaml:"schedule"`
 	Timezone string        `yaml:"timezone"`
 	Jitter   time.Duration `yaml:"jitter"`
+	// CatchUp is how late a missed tick may still be made up; 0 is however late.
+	CatchUp time.Duration `yaml:"catch_up"`
+	// NotBetween is a Window of each day in which the schedules start no export; empty is none.
+	NotBetween string `yaml:"not_between"`
 	// Profile names settings that fit the payer's server; see Profiles.
 	Profile       string         `yaml:"profile"`
 	Limits        Limits         `yaml:"limits"`

@@ -21,10 +21,12 @@ import (
 )
 
 // The queues that every daemon works. Loads and publishes have one of their own, so that they never keep a poll waiting;
-// it takes no more of them at once than there are connections for bulk work.
+// it takes no more of them at once than there are connections for bulk work. So has the housekeeping of the fleet: a thousand
+// kick-offs that are due at once do not keep the reaper waiting.
 const (
 	queueControl = "control"
 	queueBulk    = "bulk"
+	queueFleet   = "fleet"
 )
 
 // Payer is a payer as the engine needs it: its settings and the client that speaks to it.
@@ -53,6 +55,8 @@ type Options struct {
 	ExportLog *exportlog.Log
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
 	Control, Downloads int
+	// MaxExports bounds the exports that run at once over all instances; 0 is no bound.
+	MaxExports int
 	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.
 	Grace time.Duration
 	// Queue, where set, makes this engine work the exports of that queue alone, for a run in the foreground.
@@ -74,6 +78,7 @@ type Engine struct {
 	retries  retries
 	sharing  map[string][]string // payer → others that are the same client to the same server
 	pace     pace
+	clock    *clock
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 }
 
@@ -90,15 +95,15 @@ func New(o Options) (*Engine, error) {
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
 	e := &Engine{
 		store: o.Store, payers: make(map[string]Payer, len(o.Payers)), logger: o.Logger, observer: o.Observer, options: o,
-		draining: make(chan struct{}),
+		draining: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
 	}
+	e.retries.clock = e.clock
 	for _, p := range o.Payers {
 		e.payers[p.Config.Name] = p
 	}
 	e.sharing = e.sharedClients()
 
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &tickWorker{engine: e})
 	river.AddWorker(workers, &startExportWorker{engine: e})
 	river.AddWorker(workers, &pollExportWorker{engine: e})
 	river.AddWorker(workers, &loadFileWorker{engine: e})
@@ -106,23 +111,25 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &cleanUpWorker{engine: e})
 	river.AddWorker(workers, &reapWorker{engine: e})
 
-	periodic, err := e.periodicJobs()
-	if err != nil {
+	if err := newTicker(e).follow(e.payers); err != nil {
 		return nil, err
 	}
-	queues := map[string]river.QueueConfig{queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}}
-	cooldown, poll := 100*time.Millisecond, 500*time.Millisecond
+	queues := map[string]river.QueueConfig{
+		queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}, queueFleet: {MaxWorkers: 1},
+	}
+	cooldown, poll := 20*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
 		// Somebody waits, and nobody else asks this queue: each step of the export may begin as soon as the one before ends, even
 		// where the notification of it is missed because the listener is not connected yet.
 		queues = map[string]river.QueueConfig{o.Queue: {MaxWorkers: o.Downloads}}
 		cooldown, poll = 5*time.Millisecond, 50*time.Millisecond
 	}
+	var err error
 	e.client, err = river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
 		Schema:               store.EngineSchema,
 		Queues:               queues,
 		Workers:              workers,
-		PeriodicJobs:         periodic,
+		PeriodicJobs:         e.periodicJobs(),
 		Logger:               slog.New(quieter{o.Logger.Handler()}),
 		FetchCooldown:        cooldown,
 		FetchPollInterval:    poll,
@@ -130,6 +137,9 @@ func New(o Options) (*Engine, error) {
 		RescueStuckJobsAfter: 2 * jobTimeout,
 		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
+		// The engine's times are the database's: by a host's clock that is behind, a job that is put off would run at once,
+		// and by one that is ahead, hours too late.
+		Test: river.TestConfig{Time: e.clock},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the job engine: %w", err)
@@ -146,12 +156,20 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The engine stops by its own rules when ctx ends; what is given to Start ends it.
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	if _, _, err := e.clock.look(ctx); err != nil {
+		return fmt.Errorf("start the job engine: %w", err)
+	}
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
 	e.noteBases(ctx)
 	e.warnOfSharedClients(ctx)
 	e.logger.InfoContext(ctx, "engine started", "payers", len(e.payers), "downloads", e.options.Downloads)
+	ticking, stopTicking := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { e.keepTime(ticking) })
+	defer group.Wait()
+	defer stopTicking()
 	select {
 	case <-ctx.Done():
 	case <-e.client.Stopped():
@@ -162,6 +180,32 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-e.client.Stopped()
 	e.logger.Info("engine stopped")
 	return nil
+}
+
+// keepTime looks what is due until ctx ends. A run in the foreground starts nothing by itself, and only follows the clock.
+func (e *Engine) keepTime(ctx context.Context) {
+	if e.options.Queue == "" {
+		newTicker(e).run(ctx)
+		return
+	}
+	for {
+		select {
+		case <-time.After(lookInterval):
+		case <-ctx.Done():
+			return
+		}
+		if _, _, err := e.clock.look(ctx); err != nil && ctx.Err() == nil {
+			e.logger.WarnContext(ctx, "cannot read the clock of Postgres", "error", err)
+		}
+	}
+}
+
+// periodicJobs are what the leader enqueues: the housekeeping of the fleet. A run in the foreground may lead as well: what it
+// enqueues here, the daemons do.
+func (e *Engine) periodicJobs() []*river.PeriodicJob {
+	return []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueFleet} },
+		&river.PeriodicJobOpts{RunOnStart: true})}
 }
 
 // insertTx enqueues a job in the caller's transaction, on the queue of the export.
@@ -205,7 +249,10 @@ func completeTx[T river.JobArgs](ctx context.Context, tx pgx.Tx, job *river.Job[
 
 // retries say when a failed job is tried again: when its failure asked for, which may be the payer's Retry-After, or else by
 // backoffDelay.
-type retries struct{ waits sync.Map } // job's number → time.Duration
+type retries struct {
+	waits sync.Map // job's number → time.Duration
+	clock *clock
+}
 
 func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wait) }
 
@@ -213,9 +260,9 @@ func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wa
 func (r *retries) NextRetry(job *rivertype.JobRow) time.Time {
 	stored, _ := r.waits.LoadAndDelete(job.ID)
 	if wait, ok := stored.(time.Duration); ok {
-		return time.Now().Add(wait)
+		return r.clock.Now().Add(wait)
 	}
-	return time.Now().Add(backoffDelay(len(job.Errors)))
+	return r.clock.Now().Add(backoffDelay(len(job.Errors)))
 }
 
 // backoffDelay is 2 s, 4 s, 8 s … up to 5 min, with a tenth of jitter.
