@@ -136,7 +136,11 @@ func describeProgress(p store.Progress) string {
 			text += fmt.Sprintf(", %d quarantined", p.Quarantined)
 		}
 		return text
-	case store.StateStarting, store.StatePublishing, store.StateHeld, store.StatePublished, store.StateFailed, store.StateCanceled:
+	case store.StateStarting:
+		if p.Waiting {
+			return "waiting: as many exports run as fleet.max_exports lets"
+		}
+	case store.StatePublishing, store.StateHeld, store.StatePublished, store.StateFailed, store.StateCanceled:
 	}
 	return string(p.State)
 }

@@ -131,6 +131,16 @@ func (c checker) schedules(p *Payer) {
 			c.at(s.key, "%s: %s", excerpt(s.expression), err)
 		}
 	}
+	if p.NotBetween == "" {
+		return
+	}
+	w, err := ParseWindow(p.NotBetween)
+	switch {
+	case err != nil:
+		c.at("not_between", "%s: %s", excerpt(p.NotBetween), err)
+	case c.readable("jitter") && w.Length()+p.Jitter >= 24*time.Hour:
+		c.at("not_between", "%s and jitter leave no time of the day: expected less than 24h together", excerpt(p.NotBetween))
+	}
 }
 
 func validSchedule(expression string) error {

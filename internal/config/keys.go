@@ -147,6 +147,12 @@ var keys = map[string]key{
 	},
 	"notify[].headers": {text: "Further request headers. A value that is a reference (`env:NAME`, `file:/path` …) is resolved when it is sent."},
 	"notify[].timeout": {text: "How long one request may take.", low: "100ms", high: "30s"},
+	"fleet":            {text: "What all instances on one database do at once. It is to be the same in each instance's configuration."},
+	"fleet.max_exports": {
+		text: "Exports that run at once, of all payers and over all instances; 0 is no bound. Those beyond it wait in the order of their due " +
+			"time, one started by hand by the time of its start. An export that is held back for an operator does not count.",
+		low: "0", high: "100000",
+	},
 
 	"keys":      {text: "The private keys that sign client assertions."},
 	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid", number: true},
@@ -260,7 +266,8 @@ var keys = map[string]key{
 
 	"payers[].schedule": {
 		text: "Cron expression of five fields (minute hour day month weekday), a descriptor such as `@daily`, or `@every 6h`. " +
-			"A tick that is missed while nothing runs is made up once.",
+			"A tick that is missed while nothing runs is made up once. A local time that daylight saving skips runs once, when the clock has " +
+			"jumped over it; one that comes twice runs once, unless the schedule names every hour.",
 		standard: "none: runs only by `ingestd run`",
 	},
 	"payers[].timezone": {text: "The timezone of both schedules, by its IANA name, for example `America/New_York`."},
@@ -268,6 +275,16 @@ var keys = map[string]key{
 	"payers[].freshness_slo": {
 		text: "How long the payer may be without a publish before its data count as stale: `status` says so, and `notify` tells it. 0 is no limit.",
 		low:  "0s",
+	},
+	"payers[].catch_up": {
+		text: "How late a tick may still be made up, for example after an outage. A later one is noted in `ingest.tick` as missed and does not " +
+			"run. What `not_between` or a running export of the payer puts off is not late. `0s`: however late.",
+		low: "0s",
+	},
+	"payers[].not_between": {
+		text: "A time of day, `HH:MM-HH:MM` by the clock of `timezone`, in which no export is kicked off: what is due then is put off to its end, " +
+			"and to `jitter` after that. It may go past midnight. What runs goes on, and `ingestd run` is not bound by it.",
+		standard: "none",
 	},
 	"payers[].profile": {
 		text: "Settings that fit a payer's server ([profiles](profiles.md)). They lie beneath what the payer says itself, " +

@@ -14,6 +14,7 @@ type Config struct {
 	Reload   Reload   `yaml:"reload"`
 	Workers  Workers  `yaml:"workers"`
 	Notify   []Notify `yaml:"notify"`
+	Fleet    Fleet    `yaml:"fleet"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
 
@@ -125,6 +126,12 @@ type Notify struct {
 // NotifyEvents are the events that targets are told.
 var NotifyEvents = []string{"failed", "held", "stale", "recovered"}
 
+// Fleet bounds what all instances on one database do at once. It is to be the same on each of them.
+type Fleet struct {
+	// MaxExports is the number of exports that run at once; 0 is no bound.
+	MaxExports int `yaml:"max_exports"`
+}
+
 // Key is a private key that signs client assertions.
 type Key struct {
 	// ID is the JWK's kid.
@@ -156,6 +163,10 @@ type Payer struct {
 	Jitter   time.Duration `yaml:"jitter"`
 	// FreshnessSLO is how long the payer may be without a publish before its data count as stale; 0 is for ever.
 	FreshnessSLO time.Duration `yaml:"freshness_slo"`
+	// CatchUp is how late a missed tick may still be made up; 0 is however late.
+	CatchUp time.Duration `yaml:"catch_up"`
+	// NotBetween is a Window of each day in which the schedules start no export; empty is none.
+	NotBetween string `yaml:"not_between"`
 	// Profile names settings that fit the payer's server; see Profiles.
 	Profile       string         `yaml:"profile"`
 	Limits        Limits         `yaml:"limits"`

@@ -123,7 +123,7 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
 		ExportLog: &exportlog.Log{Logger: o.Logger}, Notifier: notifier,
-		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
+		Control: c.Workers.Control, Downloads: c.Workers.Downloads, MaxExports: c.Fleet.MaxExports, Grace: c.Shutdown.Grace,
 		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database), Pin: d.links.pin,
 	})
 	if err != nil {

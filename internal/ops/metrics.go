@@ -165,7 +165,7 @@ func (c *fleetCollector) Collect(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.MustNewConstMetric(lastSuccessDesc, prometheus.GaugeValue, float64(s.LastSuccess.UnixMilli())/1000, s.Payer)
 		}
 		for _, phase := range []store.State{
-			store.StateStarting, store.StatePolling, store.StateLoading, store.StatePublishing, store.StateHeld,
+			StateWaiting, store.StateStarting, store.StatePolling, store.StateLoading, store.StatePublishing, store.StateHeld,
 		} {
 			value := 0.0
 			if s.State == string(phase) {

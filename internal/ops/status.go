@@ -12,8 +12,8 @@ import (
 // PayerStatus is the answer to "how fresh is this payer, and why?". Its JSON form is a public interface.
 type PayerStatus struct {
 	Payer string `json:"payer"`
-	// State is never, idle, stale, disabled, or that of the last export where it is not published: starting, polling, loading,
-	// publishing, held, failed, canceled.
+	// State is never, idle, stale, disabled, waiting where an export is due and has not had its turn, or that of the last export where
+	// it is not published: starting, polling, loading, publishing, held, failed, canceled.
 	State string `json:"state"`
 	// LastSuccess is when an export was last published.
 	LastSuccess *time.Time `json:"last_success"`
@@ -34,6 +34,10 @@ type PayerStatus struct {
 	LastExport     *ExportSummary    `json:"last_export"`
 	LastError      *ErrorSummary     `json:"last_error"`
 }
+
+// StateWaiting is the state of a payer whose export is due and has not had its turn: as many run as may, or the payer is in its
+// blackout.
+const StateWaiting = "waiting"
 
 // ErrorSummary is why the last export was not published.
 type ErrorSummary struct {
@@ -108,8 +112,11 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 	status := PayerStatus{Payer: p.Name, State: "never"}
 	if last := known.Last; last.ID != 0 {
 		status.State = string(last.State)
-		if last.State == store.StatePublished {
+		switch {
+		case last.State == store.StatePublished:
 			status.State = "idle"
+		case last.State == store.StateStarting && last.Waiting:
+			status.State = StateWaiting
 		}
 		summary := Summarize(last, now)
 		status.LastExport = &summary

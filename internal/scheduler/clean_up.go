@@ -39,6 +39,9 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if x.State.Active() {
 		return fmt.Errorf("export %d is not over", x.ID)
 	}
+	if err := e.admit(ctx); err != nil { // its end makes room for another
+		return err
+	}
 	if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, jobTimeout); err != nil && !store.IsStale(err) {
 		return err
 	}

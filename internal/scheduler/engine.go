@@ -25,11 +25,13 @@ import (
 )
 
 // The queues that every daemon works. Loads and publishes have one of their own, so that they never keep a poll waiting;
-// it takes no more of them at once than there are connections for bulk work. So have notifications, whose targets may hang.
+// it takes no more of them at once than there are connections for bulk work. So have notifications, whose targets may hang, and the
+// housekeeping of the fleet: a thousand kick-offs that are due at once do not keep the reaper waiting.
 const (
 	queueControl = "control"
 	queueBulk    = "bulk"
 	queueNotify  = "notify"
+	queueFleet   = "fleet"
 )
 
 // Payer is a payer as the engine needs it: its settings and the client that speaks to it.
@@ -64,6 +66,8 @@ type Options struct {
 	Notifier *notify.Sender
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
 	Control, Downloads int
+	// MaxExports bounds the exports that run at once over all instances; 0 is no bound.
+	MaxExports int
 	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.
 	Grace time.Duration
 	// Queue, where set, makes this engine work the exports of that queue alone, for a run in the foreground.
@@ -89,6 +93,7 @@ type Engine struct {
 	options  Options
 	retries  retries
 	pace     pace
+	clock    *clock
 	// chunkBytes is how much is staged at once.
 	chunkBytes atomic.Int64
 	draining   chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
@@ -110,12 +115,12 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
-		draining: make(chan struct{}),
+		draining: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
 	}
 	e.chunkBytes.Store(int64(o.ChunkBytes))
+	e.retries.clock = e.clock
 
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &tickWorker{engine: e})
 	river.AddWorker(workers, &startExportWorker{engine: e})
 	river.AddWorker(workers, &pollExportWorker{engine: e})
 	river.AddWorker(workers, &loadFileWorker{engine: e})
@@ -125,10 +130,14 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &reapWorker{engine: e})
 	river.AddWorker(workers, newNotifyWorker(e))
 
+	if err := newTicker(e).follow(e.roster.all()); err != nil {
+		return nil, err
+	}
 	queues := map[string]river.QueueConfig{
 		queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}, queueNotify: {MaxWorkers: notifyWorkers},
+		queueFleet: {MaxWorkers: 1},
 	}
-	cooldown, poll := 100*time.Millisecond, 500*time.Millisecond
+	cooldown, poll := 20*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
 		// Somebody waits, and nobody else asks this queue: each step of the export may begin as soon as the one before ends, even
 		// where the notification of it is missed because the listener is not connected yet.
@@ -140,7 +149,7 @@ func New(o Options) (*Engine, error) {
 		Schema:               store.EngineSchema,
 		Queues:               queues,
 		Workers:              workers,
-		PeriodicJobs:         e.housekeeping(),
+		PeriodicJobs:         e.periodicJobs(),
 		Logger:               slog.New(quieter{o.Logger.Handler()}),
 		FetchCooldown:        cooldown,
 		FetchPollInterval:    poll,
@@ -148,18 +157,12 @@ func New(o Options) (*Engine, error) {
 		RescueStuckJobsAfter: 2 * jobTimeout,
 		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
+		// The engine's times are the database's: by a host's clock that is behind, a job that is put off would run at once,
+		// and by one that is ahead, hours too late.
+		Test: river.TestConfig{Time: e.clock},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare the job engine: %w", err)
-	}
-	for name, p := range e.roster.payers {
-		jobs, err := tickJobs(p.Config)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.addTicks(name, jobs); err != nil {
-			return nil, err
-		}
 	}
 	return e, nil
 }
@@ -173,6 +176,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	// The engine stops by its own rules when ctx ends; what is given to Start ends it.
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	if _, _, err := e.clock.look(ctx); err != nil {
+		return fmt.Errorf("start the job engine: %w", err)
+	}
 	if err := e.client.Start(startCtx); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
@@ -185,6 +191,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.noteBases(ctx, slices.Sorted(maps.Keys(all)))
 	e.warnOfSharedClients(ctx)
 	e.logger.InfoContext(ctx, "engine started", "payers", len(all), "downloads", e.options.Downloads)
+	ticking, stopTicking := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { e.keepTime(ticking) })
+	defer group.Wait()
+	defer stopTicking()
 	select {
 	case <-ctx.Done():
 	case <-e.client.Stopped():
@@ -195,6 +206,32 @@ func (e *Engine) Run(ctx context.Context) error {
 	<-e.client.Stopped()
 	e.logger.Info("engine stopped")
 	return nil
+}
+
+// keepTime looks what is due until ctx ends. A run in the foreground starts nothing by itself, and only follows the clock.
+func (e *Engine) keepTime(ctx context.Context) {
+	if e.options.Queue == "" {
+		newTicker(e).run(ctx)
+		return
+	}
+	for {
+		select {
+		case <-time.After(lookInterval):
+		case <-ctx.Done():
+			return
+		}
+		if _, _, err := e.clock.look(ctx); err != nil && ctx.Err() == nil {
+			e.logger.WarnContext(ctx, "cannot read the clock of Postgres", "error", err)
+		}
+	}
+}
+
+// periodicJobs are what the leader enqueues: the housekeeping of the fleet. A run in the foreground may lead as well: what it
+// enqueues here, the daemons do.
+func (e *Engine) periodicJobs() []*river.PeriodicJob {
+	return []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueFleet} },
+		&river.PeriodicJobOpts{RunOnStart: true})}
 }
 
 // insertTx enqueues a job in the caller's transaction, on the queue of the export.
@@ -240,7 +277,10 @@ func completeTx[T river.JobArgs](ctx context.Context, tx pgx.Tx, job *river.Job[
 
 // retries say when a failed job is tried again: when its failure asked for, which may be the payer's Retry-After, or else by
 // backoffDelay.
-type retries struct{ waits sync.Map } // job's number → time.Duration
+type retries struct {
+	waits sync.Map // job's number → time.Duration
+	clock *clock
+}
 
 func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wait) }
 
@@ -248,9 +288,9 @@ func (r *retries) put(jobID int64, wait time.Duration) { r.waits.Store(jobID, wa
 func (r *retries) NextRetry(job *rivertype.JobRow) time.Time {
 	stored, _ := r.waits.LoadAndDelete(job.ID)
 	if wait, ok := stored.(time.Duration); ok {
-		return time.Now().Add(wait)
+		return r.clock.Now().Add(wait)
 	}
-	return time.Now().Add(backoffDelay(len(job.Errors)))
+	return r.clock.Now().Add(backoffDelay(len(job.Errors)))
 }
 
 // backoffDelay is 2 s, 4 s, 8 s … up to 5 min, with a tenth of jitter.

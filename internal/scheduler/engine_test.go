@@ -61,56 +61,6 @@ func TestEngine_stops_at_a_checkpoint_and_another_goes_on_from_there(t *testing.
 	wait(t, "the clean-up", func() bool { _, deleted := p.seen(); return slices.Equal(deleted, []string{"1"}) })
 }
 
-func TestTick_starts_one_export_however_often_it_is_enqueued(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	p := newPayer(t, func(p *config.Payer) { p.Schedule = "@every 1h" })
-	execute(t, s, `INSERT INTO ingest.tick (payer, schedule, due_at, outcome) VALUES ('p', 'schedule', now() - interval '150 minutes', 'registered')`)
-	var engines []*Engine
-	for range 2 {
-		engines = append(engines, newEngine(t, s, Options{}, p))
-	}
-	for range 20 {
-		err := s.InTx(t.Context(), func(tx pgx.Tx) error {
-			return engines[0].insertTx(t.Context(), tx, tickArgs{Payer: "p", Schedule: store.ScheduleIncremental, At: time.Now()}, "")
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, e := range engines {
-		work(t, e)
-	}
-	wait(t, "the ticks", func() bool {
-		return number(t, s, `SELECT count(*) FROM river.river_job WHERE kind = 'tick' AND state = 'completed'`) >= 20
-	})
-	wait(t, "the kick-off", func() bool { return number(t, s, `SELECT count(*) FROM ingest.export WHERE state = 'polling'`) == 1 })
-	if n := number(t, s, `SELECT count(*) FROM ingest.export`); n != 1 {
-		t.Errorf("got %d exports, want one", n)
-	}
-	if n := number(t, s, `SELECT count(*) FROM ingest.tick`); n != 2 {
-		t.Errorf("got %d ticks, want the registration and the last that was missed", n)
-	}
-	if kickOffs, _ := p.seen(); len(kickOffs) != 1 {
-		t.Errorf("the payer got %d kick-offs, want one", len(kickOffs))
-	}
-}
-
-func TestTick_of_a_payer_that_this_instance_does_not_know_is_left_to_others_for_a_while(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	w := &tickWorker{engine: newEngine(t, s, Options{})}
-	job := &river.Job[tickArgs]{JobRow: &rivertype.JobRow{CreatedAt: time.Now()}, Args: tickArgs{Payer: "new", Schedule: store.ScheduleIncremental}}
-	var snoozed *river.JobSnoozeError
-	if err := w.Work(t.Context(), job); !errors.As(err, &snoozed) {
-		t.Errorf("got %v, want that it is put off", err)
-	}
-	job.CreatedAt = time.Now().Add(-time.Hour)
-	if err := w.Work(t.Context(), job); err != nil {
-		t.Errorf("got %v, want that it ends: the payer was removed", err)
-	}
-}
-
 func TestStartExport_ends_at_the_payer_what_was_canceled_meanwhile(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -241,7 +191,7 @@ func TestRun_in_the_foreground_does_not_wait_for_a_daemon_that_is_not_there(t *t
 		t.Errorf("got %s with %d lines, %v", x.State, x.Lines, err)
 	}
 	wait(t, "what it enqueues for daemons while it leads", func() bool {
-		return number(t, s, `SELECT count(*) FROM river.river_job WHERE kind = 'reap' AND queue = 'control'`) > 0
+		return number(t, s, `SELECT count(*) FROM river.river_job WHERE kind = 'reap' AND queue = 'fleet'`) > 0
 	})
 }
 

@@ -52,12 +52,9 @@ func (e *Engine) followUpTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 		return false, err
 	}
 	n.Trigger, n.Settings = store.TriggerSchedule, settingsOf(p)
-	id, err := e.store.CreateExportTx(ctx, tx, n)
+	_, err = e.beginTx(ctx, tx, n)
 	if errors.Is(err, store.ErrExportRunning) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	return true, e.insertTx(ctx, tx, startExportArgs{ExportID: id}, "")
+	return err == nil, err
 }

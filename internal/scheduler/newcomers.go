@@ -42,7 +42,7 @@ func (e *Engine) backfillTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 	if err != nil || len(patients) == 0 {
 		return err
 	}
-	id, err := e.store.CreateExportTx(ctx, tx, store.NewExport{
+	id, err := e.beginTx(ctx, tx, store.NewExport{
 		Payer: p.Name, Kind: store.KindBackfill, Trigger: store.TriggerNewcomers, Types: sortedTypes(p), Series: series(p),
 		Since: p.Export.FullSince, Patients: patients, Settings: settingsOf(p),
 	})
@@ -51,7 +51,7 @@ func (e *Engine) backfillTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 	}
 	e.logger.InfoContext(ctx, "patients joined the group: asking for their history", "payer", p.Name, "export_id", id,
 		"patients", len(patients))
-	return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, "")
+	return nil
 }
 
 // noteRefusedBackfillTx notes that the payer does not take the patient parameter, or no POST, when that is why a back-fill

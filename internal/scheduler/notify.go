@@ -204,14 +204,21 @@ func newNotifyWorker(e *Engine) *notifyWorker {
 // Timeout implements river.Worker.
 func (*notifyWorker) Timeout(*river.Job[notifyArgs]) time.Duration { return notifyTimeout }
 
+// A target that this instance's configuration does not know is left to others for a while: when instances are replaced, one may have
+// the new configuration and another the old one.
+const (
+	unknownTargetPatience = 5 * time.Minute
+	unknownTargetPause    = 15 * time.Second
+)
+
 // Work implements river.Worker.
 func (w *notifyWorker) Work(ctx context.Context, job *river.Job[notifyArgs]) error {
 	e, target := w.engine, job.Args.Target
 	slot, known := w.slots[target]
 	if !known {
 		// The target was removed; or it is new, and known to other instances than this one.
-		if time.Since(job.CreatedAt) < unknownTickPatience {
-			return river.JobSnooze(unknownTickPause)
+		if time.Since(job.CreatedAt) < unknownTargetPatience {
+			return river.JobSnooze(unknownTargetPause)
 		}
 		return nil
 	}

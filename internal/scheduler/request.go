@@ -30,8 +30,8 @@ func (e *UnknownPayerError) Error() string {
 	return fmt.Sprintf("payer %q is not in the configuration", e.Name)
 }
 
-// Start records an export of a payer and enqueues its kick-off, in one transaction; it returns the export's number. The
-// errors are a *UnknownPayerError, store.ErrExportRunning, or a failure of Postgres.
+// Start records an export of a payer and enqueues its kick-off, in one transaction; it returns the export's number. A
+// blackout of the payer does not keep it; where as many exports run as may, it waits for its turn. The errors are a *UnknownPayerError, store.ErrExportRunning, or a failure of Postgres.
 func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, error) {
 	p, ok := e.roster.payer(payer)
 	if !ok {
@@ -43,13 +43,18 @@ func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, 
 	}
 	request.Trigger, request.Queue = store.TriggerManual, e.options.Queue
 	var id int64
-	err = e.store.InTx(ctx, func(tx pgx.Tx) error {
-		if id, err = e.store.CreateExportTx(ctx, tx, request); err != nil {
-			return err
-		}
-		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, request.Queue)
+	err = e.store.InTx(ctx, func(tx pgx.Tx) (err error) {
+		id, err = e.beginTx(ctx, tx, request)
+		return err
 	})
-	return id, err
+	if err != nil {
+		return id, err
+	}
+	if end := Blackout(p.Config, e.clock.Now()); !end.IsZero() {
+		e.logger.InfoContext(ctx, "started by hand in the payer's blackout, which does not bind it", "payer", payer, "export_id", id,
+			"not_between", p.Config.NotBetween, "until", end)
+	}
+	return id, e.admit(ctx)
 }
 
 // newExport decides what an export asks for. It is incremental where everything that it asks for has been published once

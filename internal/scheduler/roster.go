@@ -9,9 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/riverqueue/river"
-	"github.com/riverqueue/river/rivertype"
-
 	"ingestd/internal/config"
 	"ingestd/internal/store"
 )
@@ -24,15 +21,13 @@ type roster struct {
 	sharing map[string][]string
 	// pinned are payers as exports began with them, where that is not as they are configured now.
 	pinned map[pin]Payer
-	// ticks are the periodic jobs of the schedules, by payer.
-	ticks map[string][]rivertype.PeriodicJobHandle
 }
 
 // pin names the settings that an export began with.
 type pin struct{ payer, digest string }
 
 func newRoster(payers []Payer) *roster {
-	r := &roster{payers: make(map[string]Payer, len(payers)), pinned: make(map[pin]Payer), ticks: make(map[string][]rivertype.PeriodicJobHandle)}
+	r := &roster{payers: make(map[string]Payer, len(payers)), pinned: make(map[pin]Payer)}
 	for _, p := range payers {
 		p.digest = p.Config.Digest()
 		r.payers[p.Config.Name] = p
@@ -83,9 +78,9 @@ func (r *roster) keep(x store.Export, p Payer, madeFor Payer) {
 	}
 }
 
-// exchange goes over to other payers and returns the names of those that are new or changed, and of those that were
-// removed. The latter are remembered for the exports that they began.
-func (r *roster) exchange(next *roster) (changed, removed []string) {
+// exchange goes over to other payers and returns the names of those that are new or changed. Those that were removed are
+// remembered for the exports that they began.
+func (r *roster) exchange(next *roster) (changed []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.DeleteFunc(r.pinned, func(key pin, _ Payer) bool {
@@ -99,14 +94,12 @@ func (r *roster) exchange(next *roster) (changed, removed []string) {
 	}
 	for name, p := range r.payers {
 		if _, ok := next.payers[name]; !ok {
-			removed = append(removed, name)
 			r.pinned[pin{name, p.digest}] = p
 		}
 	}
 	r.payers, r.sharing = next.payers, next.sharing
 	slices.Sort(changed)
-	slices.Sort(removed)
-	return changed, removed
+	return changed
 }
 
 // ElsewhereError says that a payer is in the configuration of other instances, and not in this one's.
@@ -173,42 +166,18 @@ func settingsOf(p config.Payer) store.Settings {
 }
 
 // Reconfigure goes over to other payers while the engine works. Those whose client is the same stay as they are. Schedules
-// follow; running exports go on under the settings that they began with, those of removed payers too. An error says that a
-// schedule cannot be read: nothing has changed then.
+// follow at the next look; running exports go on under the settings that they began with, those of removed payers too. An error
+// says that a schedule cannot be read: nothing has changed then.
 func (e *Engine) Reconfigure(ctx context.Context, payers []Payer, chunkBytes int) error {
 	next := newRoster(payers)
-	jobs := make(map[string][]*river.PeriodicJob, len(payers))
-	for name, p := range next.payers {
-		var err error
-		if jobs[name], err = tickJobs(p.Config); err != nil {
-			return err
-		}
+	if err := newTicker(e).follow(next.payers); err != nil {
+		return err
 	}
 	e.chunkBytes.Store(int64(chunkBytes))
-	changed, removed := e.roster.exchange(next)
-	for _, name := range slices.Concat(changed, removed) {
-		e.client.PeriodicJobs().RemoveMany(e.roster.ticks[name])
-		delete(e.roster.ticks, name)
-	}
-	for _, name := range changed {
-		if err := e.addTicks(name, jobs[name]); err != nil {
-			return err
-		}
-	}
+	changed := e.roster.exchange(next)
 	e.noteBases(ctx, changed)
 	if len(changed) > 0 {
 		e.warnOfSharedClients(ctx)
 	}
-	return nil
-}
-
-// addTicks lets the leader enqueue the ticks of a payer. Each is also enqueued once when they are added, or an instance takes
-// the lead. New and Reconfigure alone call it, one at a time.
-func (e *Engine) addTicks(name string, jobs []*river.PeriodicJob) error {
-	handles, err := e.client.PeriodicJobs().AddManySafely(jobs)
-	if err != nil {
-		return fmt.Errorf("add the schedules of %s: %w", name, err)
-	}
-	e.roster.ticks[name] = handles
 	return nil
 }

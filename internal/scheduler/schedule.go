@@ -10,8 +10,7 @@ import (
 	"ingestd/internal/config"
 )
 
-// schedule is a cron expression in a payer's timezone, put off by the payer's jitter. It implements River's
-// PeriodicSchedule.
+// schedule is a cron expression in a payer's timezone, put off by the payer's jitter.
 type schedule struct {
 	cron   cron.Schedule
 	offset time.Duration
@@ -65,45 +64,27 @@ func (s *schedule) Next(t time.Time) time.Time {
 	return next.Add(s.offset)
 }
 
-// maxMissed bounds how many missed ticks are counted one by one: of a schedule that ticks more often, the latest tick is
-// found near the end.
-const maxMissed = 100_000
+// looksBack are how far back the latest tick is looked for, one after the other: a schedule that ticks often has one near
+// the end, so that not each of those that were missed is counted.
+var looksBack = []time.Duration{time.Minute, time.Hour, 24 * time.Hour, 30 * 24 * time.Hour, 366 * 24 * time.Hour}
 
 // latestDue returns the latest tick after last and not after now; the zero time where none is due. All ticks that were
 // missed in between are made up by this one.
 func (s *schedule) latestDue(last, now time.Time) time.Time {
-	var due time.Time
-	next := s.Next(last)
-	for n := 0; !next.IsZero() && !next.After(now); n++ {
-		if n == maxMissed {
-			next = s.Next(now.Add(-time.Hour))
-			if next.IsZero() || next.After(now) {
+	for _, back := range looksBack {
+		if from := now.Add(-back); from.After(last) {
+			if due := s.latestAfter(from, now); !due.IsZero() {
 				return due
 			}
 		}
-		due = next
-		next = s.Next(next)
 	}
-	return due
+	return s.latestAfter(last, now)
 }
 
-// NextRun returns when a payer's next export is due after now, by either of its schedules; the zero time where none is.
-func NextRun(p config.Payer, now time.Time) time.Time {
-	var next time.Time
-	if !p.Enabled {
-		return next
+func (s *schedule) latestAfter(last, now time.Time) time.Time {
+	var due time.Time
+	for next := s.Next(last); !next.IsZero() && !next.After(now); next = s.Next(next) {
+		due = next
 	}
-	for _, expression := range []string{p.Schedule, p.Export.FullSchedule} {
-		if expression == "" {
-			continue
-		}
-		s, err := parseSchedule(p, expression)
-		if err != nil {
-			continue // the configuration was checked; a payer without a next run is what status can say
-		}
-		if t := s.Next(now); next.IsZero() || t.Before(next) {
-			next = t
-		}
-	}
-	return next
+	return due
 }

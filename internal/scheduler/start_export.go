@@ -41,6 +41,9 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
 		}
+		if e.mustWait(x, p.Config) {
+			return finish(ctx, e, job, func(tx pgx.Tx) error { return e.store.PutBackTx(ctx, tx, x.ID, x.Generation) })
+		}
 		if x.Restarts > 0 { // what the lost job brought is void
 			if err := e.store.DropStaging(ctx, x.ID); err != nil {
 				return settle(ctx, e, job, x, err, note)
@@ -56,7 +59,7 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 		if store.IsStale(err) {
 			return nil
 		}
-		if limit := p.Config.Export.Timeout; err != nil && limit > 0 && time.Since(later(x.CreatedAt, x.KickedOffAt)) > limit {
+		if limit := p.Config.Export.Timeout; err != nil && limit > 0 && time.Since(later(later(x.CreatedAt, x.AdmittedAt), x.KickedOffAt)) > limit {
 			err = finalError{err} // a payer that is busy for ever
 		}
 		e.journalKickOff(x, p.Client, err)

@@ -40,6 +40,9 @@ func (e *Engine) Watch(ctx context.Context, id int64, report func(store.Progress
 			if err := e.reap(ctx, id); err != nil {
 				return store.Export{}, fmt.Errorf("take export %d over: %w", id, err)
 			}
+			if err := e.admit(ctx); err != nil {
+				return store.Export{}, err
+			}
 			nextReap = now.Add(e.options.ReapInterval)
 		}
 		select {

@@ -82,6 +82,8 @@ type Export struct {
 	Trigger       Trigger
 	DueAt         time.Time // zero for a run by hand
 	Queue         string
+	Waiting       bool      // it is recorded, and has its turn later: see AdmitTx
+	AdmittedAt    time.Time // when its waiting ended; zero where it never waited
 	Series        string
 	Types         []string
 	Since         string
@@ -121,7 +123,7 @@ type Export struct {
 }
 
 const exportColumns = `
-	id, payer, state, kind, trigger, due_at, queue, series, types, since, patients, removes_ghosts, released_by <> '', settings,
+	id, payer, state, kind, trigger, due_at, queue, waiting, admitted_at, series, types, since, patients, removes_ghosts, released_by <> '', settings,
 	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), progress_at, stalled_at, old_status_urls, polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
@@ -129,9 +131,9 @@ const exportColumns = `
 func scanExport(row pgx.CollectableRow) (Export, error) {
 	var e Export
 	var progress, stalled *time.Time
-	var due, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
-	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Series, &e.Types, &e.Since,
-		&e.Patients, &e.RemovesGhosts, &e.Released, &e.Settings,
+	var due, admitted, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
+	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Waiting, &admitted, &e.Series, &e.Types, &e.Since,
+		&e.Patients, &e.RemovesGhosts, &e.Released,
 		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
 		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
@@ -140,7 +142,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	if err != nil {
 		return e, err
 	}
-	e.DueAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(date), orZero(transaction)
+	e.DueAt, e.AdmittedAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(admitted), orZero(date), orZero(transaction)
 	e.KickedOffAt, e.ManifestAt, e.LoadedAt, e.FinishedAt = orZero(kickedOff), orZero(manifest), orZero(loaded), orZero(finished)
 	e.CleanedUpAt, e.ProgressAt, e.StalledAt = orZero(cleaned), orZero(progress), orZero(stalled)
 	return e, nil
@@ -167,6 +169,7 @@ type NewExport struct {
 	Trigger       Trigger
 	DueAt         time.Time
 	Queue         string
+	Waiting       bool // it begins when AdmitTx lets it
 	Series        string
 	Types         []string
 	Since         string
@@ -198,14 +201,13 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	}
 	var id int64
 	err := tx.QueryRow(ctx, `
-		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients, settings)
+		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients, waiting)
 		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
 		WHERE NOT EXISTS ( -- spares the number of an export that the index below would refuse
 			SELECT FROM ingest.export WHERE payer = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held'))
 		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
 		RETURNING id`,
-		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients,
-		n.Settings.Digest).Scan(&id)
+		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients, n.Waiting).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrExportRunning
 	}

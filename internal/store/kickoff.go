@@ -64,7 +64,7 @@ func (s *Store) DisownTx(ctx context.Context, tx pgx.Tx, id int64, generation in
 func (s *Store) AtWork(ctx context.Context, payers []string, id int64) (string, error) {
 	var payer string
 	err := s.pool.QueryRow(ctx, `SELECT coalesce(min(payer), '') FROM ingest.export
-		WHERE payer = ANY ($1) AND (state = 'polling' OR state = 'starting' AND id < $2)`, payers, id).Scan(&payer)
+		WHERE payer = ANY ($1) AND (state = 'polling' OR state = 'starting' AND NOT waiting AND id < $2)`, payers, id).Scan(&payer)
 	if err != nil {
 		return "", fmt.Errorf("look for exports of the same client: %w", err)
 	}

@@ -80,6 +80,7 @@ func (s *Store) PayerStates(ctx context.Context) (map[string]PayerState, error) 
 // Progress is how far the loading of an export is.
 type Progress struct {
 	State                          State
+	Waiting                        bool    // it has not begun: as many exports run as may
 	PayerProgress                  string  // what the payer says while it is at work
 	PayerPercent                   float64 // -1 where unknown
 	Files, FilesLoaded             int
@@ -93,13 +94,13 @@ type Progress struct {
 func (s *Store) Progress(ctx context.Context, id int64) (Progress, error) {
 	var p Progress
 	err := s.pool.QueryRow(ctx, `
-		SELECT e.state, e.progress, coalesce(e.progress_percent, -1), count(f.*), count(f.*) FILTER (WHERE f.state = 'loaded'),
+		SELECT e.state, e.waiting AND e.state = 'starting', e.progress, coalesce(e.progress_percent, -1), count(f.*), count(f.*) FILTER (WHERE f.state = 'loaded'),
 			coalesce(sum(f.lines), 0), coalesce(sum(f.bytes), 0), coalesce(sum(f.wire_bytes), 0),
 			CASE WHEN count(f.*) = count(f.expected_count) THEN coalesce(sum(f.expected_count), 0) ELSE 0 END,
 			coalesce(sum(f.staged), 0), coalesce(sum(f.unchanged), 0), coalesce(sum(f.quarantined), 0), count(f.*) FILTER (WHERE f.unproven)
 		FROM ingest.export AS e LEFT JOIN ingest.export_file AS f ON f.export_id = e.id
 		WHERE e.id = $1 GROUP BY e.id`, id).
-		Scan(&p.State, &p.PayerProgress, &p.PayerPercent, &p.Files, &p.FilesLoaded, &p.Lines, &p.Bytes, &p.WireBytes,
+		Scan(&p.State, &p.Waiting, &p.PayerProgress, &p.PayerPercent, &p.Files, &p.FilesLoaded, &p.Lines, &p.Bytes, &p.WireBytes,
 			&p.Expected, &p.Staged, &p.Unchanged, &p.Quarantined, &p.Unproven)
 	if err != nil {
 		return p, fmt.Errorf("read the progress of export %d: %w", id, err)

@@ -25,40 +25,84 @@ type TickOutcome string
 const (
 	TickRegistered TickOutcome = "registered" // not a tick, but when the schedule was first seen
 	TickStarted    TickOutcome = "started"
-	TickSkipped    TickOutcome = "skipped"
+	TickSkipped    TickOutcome = "skipped" // another export of the payer was not finished
+	TickMissed     TickOutcome = "missed"  // it was too late to be made up
 )
 
-// LastTick returns the last tick of a payer's schedule that was seen; the zero time where none was.
-func (s *Store) LastTick(ctx context.Context, payer string, schedule Schedule) (time.Time, error) {
-	var last *time.Time
-	err := s.pool.QueryRow(ctx, `SELECT max(due_at) FROM ingest.tick WHERE payer = $1 AND schedule = $2`, payer, schedule).Scan(&last)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("read the last tick of %s: %w", payer, err)
+// Clock returns the time by the database's clock, which is the one that decides what is due: those of instances may differ.
+func (s *Store) Clock(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return time.Time{}, fmt.Errorf("read the clock of Postgres: %w", err)
 	}
-	return orZero(last), nil
+	return now, nil
 }
 
-// ClaimTickTx records a tick, so that no other instance acts on it; false where one already did. It serializes the ticks
-// of a payer: who claims one sees all that were claimed before.
+// TickState is what decides about the ticks of a payer.
+type TickState struct {
+	// Last is the last tick of each schedule that was seen; none where a schedule never was.
+	Last map[Schedule]time.Time
+	// Paused says that an operator lets the schedules rest.
+	Paused bool
+	// Active says that an export of the payer is not finished.
+	Active bool
+	// FinishedAt is when the last export that is finished was; zero where there is none.
+	FinishedAt time.Time
+}
+
+// TickStates returns what decides about the ticks of the given payers, by name.
+func (s *Store) TickStates(ctx context.Context, payers []string) (map[string]TickState, error) {
+	rows, err := s.pool.Query(ctx, `
+		SELECT p.payer,
+			(SELECT max(due_at) FROM ingest.tick WHERE payer = p.payer AND schedule = 'schedule'),
+			(SELECT max(due_at) FROM ingest.tick WHERE payer = p.payer AND schedule = 'full_schedule'),
+			EXISTS (SELECT FROM ingest.payer WHERE payer = p.payer AND paused_at IS NOT NULL),
+			EXISTS (SELECT FROM ingest.export
+				WHERE payer = p.payer AND state IN ('starting', 'polling', 'loading', 'publishing', 'held')),
+			(SELECT finished_at FROM ingest.export WHERE payer = p.payer AND finished_at IS NOT NULL ORDER BY id DESC LIMIT 1)
+		FROM unnest($1::text[]) AS p (payer)`, payers)
+	if err != nil {
+		return nil, fmt.Errorf("read the ticks: %w", err)
+	}
+	states := make(map[string]TickState, len(payers))
+	var payer string
+	var incremental, full, finished *time.Time
+	var paused, active bool
+	_, err = pgx.ForEachRow(rows, []any{&payer, &incremental, &full, &paused, &active, &finished}, func() error {
+		last := map[Schedule]time.Time{ScheduleIncremental: orZero(incremental), ScheduleFull: orZero(full)}
+		states[payer] = TickState{Last: last, Paused: paused, Active: active, FinishedAt: orZero(finished)}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the ticks: %w", err)
+	}
+	return states, nil
+}
+
+// ClaimTickTx records a tick, so that no other instance acts on it; false where one already did, or is about to. Ticks of a
+// payer are claimed one after the other: who claims one sees all that were claimed before.
 func (s *Store) ClaimTickTx(ctx context.Context, tx pgx.Tx, payer string, schedule Schedule, due time.Time) (bool, error) {
-	if err := lockTx(ctx, tx, lockKey("tick/"+payer)); err != nil {
+	free, err := tryLockTx(ctx, tx, lockKey("tick/"+payer))
+	if err != nil || !free {
 		return false, err
 	}
-	var later bool
-	err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.tick WHERE payer = $1 AND schedule = $2 AND due_at >= $3)`,
-		payer, schedule, due).Scan(&later)
-	if err != nil {
-		return false, fmt.Errorf("read the ticks of %s: %w", payer, err)
-	}
-	if later {
-		return false, nil
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO ingest.tick (payer, schedule, due_at, outcome) VALUES ($1, $2, $3, 'registered')`,
-		payer, schedule, due)
+	tag, err := tx.Exec(ctx, `
+		INSERT INTO ingest.tick (payer, schedule, due_at, outcome) SELECT $1, $2, $3, 'registered'
+		WHERE NOT EXISTS (SELECT FROM ingest.tick WHERE payer = $1 AND schedule = $2 AND due_at >= $3)`, payer, schedule, due)
 	if err != nil {
 		return false, fmt.Errorf("claim a tick of %s: %w", payer, err)
 	}
-	return true, nil
+	return tag.RowsAffected() == 1, nil
+}
+
+// ForgetFutureTicks removes ticks of times that are still further ahead than the given time, and returns how many: the clock was
+// wrong when they were recorded, and they would keep the real ones from running.
+func (s *Store) ForgetFutureTicks(ctx context.Context, ahead time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM ingest.tick WHERE due_at > clock_timestamp() + $1::interval`, ahead)
+	if err != nil {
+		return 0, fmt.Errorf("forget ticks of the future: %w", err)
+	}
+	return tag.RowsAffected(), nil
 }
 
 // NoteTickTx records what came of a claimed tick.
@@ -103,7 +147,7 @@ type OverdueFile struct {
 func (s *Store) Overdue(ctx context.Context, grace time.Duration) ([]OverdueExport, []OverdueFile, error) {
 	rows, err := s.pool.Query(ctx, `
 		SELECT id, state, generation FROM ingest.export
-		WHERE state IN ('starting', 'polling', 'publishing') AND job_due_at < now() - $1::interval
+		WHERE state IN ('starting', 'polling', 'publishing') AND NOT waiting AND job_due_at < now() - $1::interval
 		UNION ALL
 		SELECT id, state, generation FROM ingest.export
 		WHERE state IN ('published', 'failed', 'canceled') AND cleaned_up_at IS NULL AND job_due_at < now() - $1::interval
