@@ -133,7 +133,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var progress, stalled *time.Time
 	var due, admitted, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Waiting, &admitted, &e.Series, &e.Types, &e.Since,
-		&e.Patients, &e.RemovesGhosts, &e.Released,
+		&e.Patients, &e.RemovesGhosts, &e.Released, &e.Settings,
 		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
 		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
@@ -201,13 +201,14 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	}
 	var id int64
 	err := tx.QueryRow(ctx, `
-		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients, waiting)
-		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+		INSERT INTO ingest.export (payer, kind, trigger, due_at, queue, series, types, since, removes_ghosts, patients, waiting, settings)
+		SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 		WHERE NOT EXISTS ( -- spares the number of an export that the index below would refuse
 			SELECT FROM ingest.export WHERE payer = $1 AND state IN ('starting', 'polling', 'loading', 'publishing', 'held'))
 		ON CONFLICT (payer) WHERE state IN ('starting', 'polling', 'loading', 'publishing', 'held') DO NOTHING
 		RETURNING id`,
-		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients, n.Waiting).Scan(&id)
+		n.Payer, n.Kind, n.Trigger, orNull(n.DueAt), n.Queue, n.Series, n.Types, n.Since, n.RemovesGhosts, n.Patients, n.Waiting,
+		n.Settings.Digest).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, ErrExportRunning
 	}
