@@ -60,7 +60,7 @@ func askConfig(ctx context.Context, address string, reference config.Secret) (op
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return used, err
+		return used, fmt.Errorf("prepare the request: %w", err)
 	}
 	if reference != "" {
 		token, err := daemon.NewSecrets(nil).Resolve(ctx, reference)
@@ -72,7 +72,7 @@ func askConfig(ctx context.Context, address string, reference config.Secret) (op
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	response, err := client.Do(request)
 	if err != nil {
-		return used, err
+		return used, fmt.Errorf("send the request: %w", err)
 	}
 	defer response.Body.Close()
 	switch response.StatusCode {
@@ -121,6 +121,8 @@ func printDifferences(out io.Writer, differences []config.Difference, digest str
 		fmt.Fprintf(&b, "\n%s from what the daemon uses since %s (digest %s, here %s)\n", count(len(differences), "difference"),
 			used.LoadedAt.UTC().Format(time.RFC3339), used.Digest, digest)
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	if _, err := io.WriteString(out, b.String()); err != nil {
+		return fmt.Errorf("print the differences: %w", err)
+	}
+	return nil
 }

@@ -78,7 +78,7 @@ func (p Payer) tree() map[string]any {
 
 // plain turns what Dump writes into maps, lists and scalars as encoding/json has them under UseNumber.
 func plain(node *yaml.Node) any {
-	switch node.Kind {
+	switch node.Kind { //nolint:exhaustive // Dump writes no others, and scalars are below
 	case yaml.MappingNode:
 		mapping := make(map[string]any, len(node.Content)/2)
 		for i := 0; i < len(node.Content); i += 2 {

@@ -47,9 +47,6 @@ type Options struct {
 	Notify func(state string, stamped bool)
 	// Watchdog is how often the service manager wants to hear that the instance lives, at least; 0: not at all.
 	Watchdog time.Duration
-	// WatchInterval is how often the files are looked at with reload.watch, 2 s by default; Heartbeat how often the instance
-	// says that it lives, 10 s by default.
-	WatchInterval, Heartbeat time.Duration
 }
 
 // Daemon is one instance of ingestd.

@@ -73,7 +73,7 @@ func (d *Daemon) wakeHeart() {
 // accompany says that this instance lives and what it has configured, and looks at the others, until ctx ends. It begins
 // when the database is prepared.
 func (d *Daemon) accompany(ctx context.Context) error {
-	ticker := time.NewTicker(orDefault(d.options.Heartbeat, heartbeat))
+	ticker := time.NewTicker(heartbeat)
 	defer ticker.Stop()
 	host, err := os.Hostname()
 	if err != nil {

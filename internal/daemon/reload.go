@@ -42,7 +42,7 @@ func (d *Daemon) followConfig(ctx context.Context) error {
 	if d.options.Load == nil {
 		return nil
 	}
-	ticker := time.NewTicker(orDefault(d.options.WatchInterval, watchInterval))
+	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	defer d.pulse.end(loopReload)
 	w := watch{}
@@ -134,13 +134,17 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 		return ops.ReloadRefused, err
 	}
 	after := newUsing(next, payers)
+	differences := config.Compare(before.config.Effective(), next.Effective())
+	same := len(differences) == 0 && after.digest == before.digest
+	if same {
+		after.loadedAt = before.loadedAt
+	}
 	d.using.Store(after)
 	if d.options.Level != nil {
 		d.options.Level.Set(LevelOf(next.Log))
 	}
 	d.retired.note(before.digests, after.digests)
-	differences := config.Compare(before.config.Effective(), next.Effective())
-	if len(differences) == 0 && after.digest == before.digest {
+	if same {
 		return ops.ReloadUnchanged, nil
 	}
 	d.tell(ctx, after.digest, differences)
@@ -209,12 +213,4 @@ func LevelOf(c config.Log) slog.Level {
 		return slog.LevelInfo // the configuration was checked; a programmatic one may leave it out
 	}
 	return level
-}
-
-func orDefault[T comparable](value, otherwise T) T {
-	var zero T
-	if value == zero {
-		return otherwise
-	}
-	return value
 }

@@ -249,6 +249,25 @@ func TestDropStaging_leaves_other_exports_alone(t *testing.T) {
 	}
 }
 
+func TestLoadFile_of_an_export_that_was_canceled_meanwhile_makes_no_staging_table(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := begin(t, s, store.NewExport{}, output("Patient", patient("a", "", "")))
+	if err := s.InTx(t.Context(), func(tx pgx.Tx) error { return s.CancelTx(t.Context(), tx, e.ID, "by a test") }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DropStaging(t.Context(), e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadFile(t, s, e, 0, &lines{text: []string{patient("a", "", "")}}, 1<<20); !store.IsStale(err) {
+		t.Errorf("got %v, want it to come too late", err)
+	}
+	var left int
+	if err := s.Pool().QueryRow(t.Context(), `SELECT count(*) FROM pg_tables WHERE schemaname = 'ingest_stage'`).Scan(&left); err != nil || left != 0 {
+		t.Errorf("%d staging tables are left, %v", left, err)
+	}
+}
+
 func TestLoadFile_bounds_what_it_keeps_of_bad_lines(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
