@@ -38,10 +38,9 @@ limits: {downloads: 2, poll_min: 200ms, poll_max: 1s}
 	s.wait("the schedules to be known", func() bool {
 		return s.number(`SELECT count(*) FROM ingest.tick WHERE outcome = 'registered'`) == fleetPayers
 	})
-	s.wait("all payers to be due", func() bool { return s.number(`SELECT count(*) FROM ingest.export`) >= fleetPayers })
-	if n := s.number(`SELECT count(DISTINCT due_at) FROM ingest.export`); n != 1 {
-		t.Errorf("the payers were due at %d instants, want one", n)
-	}
+	s.wait("all payers to be due in one second", func() bool {
+		return s.number(`SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM ingest.export GROUP BY due_at) AS x`) == fleetPayers
+	})
 	// Instances are told apart by the names that the job engine gives them, which tell when they began.
 	s.wait("loads on all three", func() bool { return len(s.loading()) == 3 })
 	names := s.loading()
@@ -81,7 +80,8 @@ limits: {downloads: 2, poll_min: 200ms, poll_max: 1s}
 	s.eachTickOnce(payers)
 }
 
-// eachTickOnce wants an export for each tick that started one, no two for one tick, and a kick-off for each export.
+// eachTickOnce wants an export for each tick that started one, no two for one tick, and a kick-off for each export: or one more
+// for each of its jobs that was enqueued again, because its process may have ended between the payer's answer and its commit.
 func (s *site) eachTickOnce(payers []payer) {
 	s.t.Helper()
 	var kickOffs int64
@@ -95,11 +95,14 @@ func (s *site) eachTickOnce(payers []payer) {
 	}{
 		{"distinct ticks of exports", s.number(`SELECT count(*) FROM (SELECT DISTINCT payer, due_at FROM ingest.export) AS x`)},
 		{"ticks that started an export", s.number(`SELECT count(*) FROM ingest.tick WHERE outcome = 'started'`)},
-		{"kick-offs", kickOffs},
 	} {
 		if check.got != exports {
 			s.t.Errorf("%d %s for %d exports, want as many:\n%s", check.got, check.what, exports, s.dump())
 		}
+	}
+	repeated := s.number(`SELECT coalesce(sum(generation), 0) FROM ingest.export`)
+	if kickOffs < exports || kickOffs > exports+repeated {
+		s.t.Errorf("%d kick-offs for %d exports, of which %d jobs were enqueued again:\n%s", kickOffs, exports, repeated, s.dump())
 	}
 }
 
