@@ -162,14 +162,12 @@ func (p *preparation) becomePartition(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	// Indexes share the namespace of tables. The dollar, which no payer's name holds, keeps theirs from being the name of
-	// another payer's partition.
-	err := p.unique(ctx, `ALTER TABLE `+p.stage+` ADD CONSTRAINT `+quote(shorten(name+"$pkey"))+` PRIMARY KEY (payer, id) INCLUDE (digest)`)
+	err := p.unique(ctx, `ALTER TABLE `+p.stage+` ADD CONSTRAINT `+quote(primaryKeyName(name))+` PRIMARY KEY (payer, id) INCLUDE (digest)`)
 	if err != nil {
 		return err
 	}
 	for _, step := range []struct{ what, sql string }{
-		{"build the patient index", `CREATE INDEX ` + quote(shorten(name+"$patient_id")) + ` ON ` + p.stage + ` (patient_id)`},
+		{"build the patient index", `CREATE INDEX ` + quote(patientIndexName(name)) + ` ON ` + p.stage + ` (patient_id)`},
 		{"gather statistics", `ANALYZE ` + p.stage},
 	} {
 		if _, err := p.exec(ctx, step.what, step.sql); err != nil {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,9 @@ type PublishOptions struct {
 	// 55P03 and is to be tried again.
 	LockTimeout time.Duration
 }
+
+// defaultLockTimeout bounds the wait for a lock on what readers use.
+const defaultLockTimeout = 5 * time.Second
 
 // UnbalancedError says that an export's ledger does not account for every line: something was lost or doubled, and nothing
 // is published.
@@ -155,10 +159,7 @@ type publisher struct {
 }
 
 func (p *publisher) publish(ctx context.Context, types []string) error {
-	timeout := p.options.LockTimeout
-	if timeout == 0 {
-		timeout = 5 * time.Second
-	}
+	timeout := cmp.Or(p.options.LockTimeout, defaultLockTimeout)
 	if _, err := p.tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, timeout.Milliseconds())); err != nil {
 		return fmt.Errorf("bound the wait for locks: %w", err)
 	}

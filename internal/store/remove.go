@@ -80,39 +80,53 @@ func (r *remover) remove(ctx context.Context) error {
 	if busy {
 		return ErrExportRunning
 	}
+	var tables []string // that the payer has a partition of
 	for _, resourceType := range fhir.Types() {
-		if err := r.removeType(ctx, resourceType); err != nil {
-			return fmt.Errorf("remove %s: %w", resourceType, err)
+		table, err := tableName(resourceType)
+		if err != nil {
+			return err
 		}
+		exists, err := r.store.hasPartition(ctx, r.tx, table, r.payer)
+		if err != nil {
+			return err
+		}
+		if exists {
+			tables = append(tables, table)
+		}
+		n, err := r.deleteFrom(ctx, quote(r.store.history, table))
+		if err != nil {
+			return err
+		}
+		r.removed.History += n
 	}
-	return r.removeControl(ctx)
+	if err := r.removeControl(ctx); err != nil {
+		return err
+	}
+	return r.dropPartitions(ctx, tables)
 }
 
-func (r *remover) removeType(ctx context.Context, resourceType string) error {
-	table, err := tableName(resourceType)
-	if err != nil {
-		return err
-	}
-	exists, err := r.store.hasPartition(ctx, r.tx, table, r.payer)
-	if err != nil {
-		return err
-	}
-	if exists {
+// dropPartitions comes last, and waits for all of its locks no longer than for one: readers of all payers wait from the first of them
+// to the commit.
+func (r *remover) dropPartitions(ctx context.Context, tables []string) error {
+	began := time.Now()
+	for _, table := range tables {
+		left := max(removeTimeout-time.Since(began), time.Millisecond)
+		if _, err := r.tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, left.Milliseconds())); err != nil {
+			return fmt.Errorf("bound the wait for locks: %w", err)
+		}
 		part := quote(r.store.schema, partition(table, r.payer))
 		var rows float64
 		if err := r.tx.QueryRow(ctx, `SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = $1::regclass`, part).Scan(&rows); err != nil {
-			return fmt.Errorf("estimate the rows: %w", err)
+			return fmt.Errorf("estimate the rows of %s: %w", table, err)
 		}
 		_, err := r.tx.Exec(ctx, fmt.Sprintf(`ALTER TABLE %s DETACH PARTITION %s; DROP TABLE %[2]s`, quote(r.store.schema, table), part))
 		if err != nil {
-			return fmt.Errorf("drop the partition: %w", err)
+			return fmt.Errorf("drop the partition of %s: %w", table, err)
 		}
 		r.removed.Tables++
 		r.removed.Rows += int64(rows)
 	}
-	n, err := r.deleteFrom(ctx, quote(r.store.history, table))
-	r.removed.History += n
-	return err
+	return nil
 }
 
 // removeControl deletes what is left of the payer beside its data.

@@ -1,9 +1,12 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"ingestd/internal/store"
 )
@@ -88,5 +91,44 @@ func TestRemovePayer_removes_all_of_one_payer_and_nothing_of_another(t *testing.
 	}
 	if again := load("gone", true, patient("a", "", "3")); again.Inserted != 1 {
 		t.Errorf("a payer that comes back is loaded with %+v", again.Ledger)
+	}
+}
+
+// The deletes take their time. Here somebody holds a row of the history, so that they take longer than a lock may be waited for.
+func TestRemovePayer_keeps_no_reader_waiting_while_it_deletes(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{Payer: "stays"}, output("Patient", patient("a", "", "1")))
+	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
+	run(t, s, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "1")))
+	if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET cleaned_up_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	holder, err := s.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := holder.Exec(t.Context(), `SELECT FROM fhir_history.patient FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	var group errgroup.Group
+	group.Go(func() error {
+		_, err := s.RemovePayer(t.Context(), "p")
+		return err
+	})
+	until(t, s, `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DELETE FROM "fhir_history"."patient"%'
+		AND datname = current_database() AND wait_event_type = 'Lock'`, 1)
+	if _, err := s.Pool().Exec(t.Context(), `BEGIN; LOCK TABLE fhir.patient IN ACCESS SHARE MODE NOWAIT; COMMIT`); err != nil {
+		t.Errorf("a reader: %v", err)
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if left := rows(t, s, "fhir.patient"); len(left) != 1 {
+		t.Errorf("%v is left, want the other payer's row", left)
 	}
 }

@@ -168,6 +168,10 @@ func (r *retry) batch(ctx context.Context, after *place) error {
 
 // check refuses where a line may say what is no longer so. The lock keeps an export of the payer from beginning meanwhile.
 func (r *retry) check(ctx context.Context) error {
+	// Others queue up behind whoever waits for a lock.
+	if _, err := r.tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, defaultLockTimeout.Milliseconds())); err != nil {
+		return fmt.Errorf("bound the wait for locks: %w", err)
+	}
 	if _, err := r.tx.Exec(ctx, `LOCK TABLE ingest.export IN SHARE ROW EXCLUSIVE MODE`); err != nil {
 		return fmt.Errorf("keep exports from beginning: %w", err)
 	}
@@ -200,10 +204,8 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	}
 	payer := r.export.Payer
 	stage, seen := stageName(r.export.ID, table), seenName(r.export.ID, table)
-	_, err = r.tx.Exec(ctx, fmt.Sprintf(`CREATE TABLE IF NOT EXISTS %s PARTITION OF %s FOR VALUES IN (%s)`,
-		quote(r.store.schema, partition(table, payer)), quote(r.store.schema, table), literal(payer)))
-	if err != nil {
-		return nil, fmt.Errorf("make the payer's partition: %w", err)
+	if err := r.store.ensurePartition(ctx, r.tx, table, payer); err != nil {
+		return nil, err
 	}
 	// What the export itself left there is published.
 	_, err = r.tx.Exec(ctx, `DROP TABLE IF EXISTS `+quote(stageSchema, stage)+`, `+quote(stageSchema, seen))

@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"ingestd/internal/store"
 )
@@ -117,6 +119,31 @@ func TestRetryQuarantine_yields_to_another_line_of_the_same_resource_that_may_ha
 	if a := rows(t, s, "fhir.patient")["a"]; !strings.Contains(a.Resource, "later") {
 		t.Errorf("got %s, want the later line's", a.Resource)
 	}
+}
+
+// A reader of another payer's rows holds the table, and others come behind it: neither they nor the retry wait.
+func TestRetryQuarantine_of_a_type_that_was_never_published_keeps_no_reader_waiting(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	run(t, s, store.NewExport{Payer: "other"}, output("Observation", observation("o", "a", "1")))
+	e := run(t, s, store.NewExport{}, output("Observation", `{"resourceType":"Observation","id":"o","note":[{"text":"\u0000"}]}`))
+	reader, err := s.Pool().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := reader.Exec(t.Context(), `SELECT count(*) FROM fhir.observation`); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got, err := s.RetryQuarantine(ctx, e.ID, store.RetryOptions{RepairText: true})
+	if want := (store.Retried{Lines: 1, Inserted: 1}); err != nil || got != want {
+		t.Fatalf("%+v, %v; want %+v", got, err, want)
+	}
+	// The name of the index must not be that of this payer's partition.
+	other := run(t, s, store.NewExport{Payer: "p_pkey"}, output("Observation", observation("o", "a", "1")))
+	wantLedger(t, other, store.Ledger{Lines: 1, Inserted: 1})
 }
 
 // What a later export said stands: a retry must bring nothing back.

@@ -128,6 +128,33 @@ func (s *Store) ensureTable(ctx context.Context, tx pgx.Tx, resourceType string)
 // partition is the name of a payer's partition of a type's table, without the schema.
 func partition(table, payer string) string { return shorten(table + "__" + payer) }
 
+// ensurePartition makes a payer's partition of a type's table where it does not stand. It is made by itself and attached, because CREATE
+// TABLE PARTITION OF would keep out every reader of the table.
+func (s *Store) ensurePartition(ctx context.Context, tx pgx.Tx, table, payer string) error {
+	exists, err := s.hasPartition(ctx, tx, table, payer)
+	if err != nil || exists {
+		return err
+	}
+	name := partition(table, payer)
+	_, err = tx.Exec(ctx, fmt.Sprintf(`
+		CREATE TABLE %[1]s (
+			LIKE %[2]s INCLUDING DEFAULTS INCLUDING COMPRESSION INCLUDING STORAGE,
+			CONSTRAINT %[3]s PRIMARY KEY (payer, id) INCLUDE (digest)
+		);
+		CREATE INDEX %[4]s ON %[1]s (patient_id);
+		ALTER TABLE %[2]s ATTACH PARTITION %[1]s FOR VALUES IN (%[5]s)`,
+		quote(s.schema, name), quote(s.schema, table), quote(primaryKeyName(name)), quote(patientIndexName(name)), literal(payer)))
+	if err != nil {
+		return fmt.Errorf("make the payer's partition: %w", err)
+	}
+	return nil
+}
+
+// Indexes share the namespace of tables. The dollar, which no payer's name holds, keeps those of a partition from being the name of
+// another payer's partition.
+func primaryKeyName(partition string) string   { return shorten(partition + "$pkey") }
+func patientIndexName(partition string) string { return shorten(partition + "$patient_id") }
+
 // hasPartition reports whether a payer's partition of a type stands: whether anything was ever published there.
 func (s *Store) hasPartition(ctx context.Context, db querier, table, payer string) (bool, error) {
 	var exists bool
