@@ -38,7 +38,7 @@ func serve(ctx context.Context, c *config.Config, stderr io.Writer, skipMigratio
 	logger := newLogger(stderr, c.Log)
 	logger.InfoContext(ctx, "ingestd starts", "version", buildVersion(), "payers", len(c.Payers))
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: c, Logger: logger, Version: buildVersion(), SkipMigrations: skipMigrations, Wait: true,
+		Config: c, Logger: logger, Version: buildVersion(), Host: hostName(), SkipMigrations: skipMigrations, Wait: true,
 	})
 	if err != nil {
 		return err

@@ -25,7 +25,7 @@ var may = map[string][]string{
 	"internal/store/embedded": {},
 	"internal/exportlog":      {},
 	"internal/scheduler":      {"internal/config", "internal/export", "internal/exportlog", "internal/smartauth", "internal/store"},
-	"internal/ops":            {"internal/config", "internal/scheduler", "internal/store"},
+	"internal/ops":            {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
 		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",

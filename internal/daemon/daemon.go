@@ -25,6 +25,8 @@ type Options struct {
 	SkipMigrations bool
 	// Wait makes Run wait for a database that is not there yet; without it Open fails.
 	Wait bool
+	// Host is this host's name, for the audit.
+	Host string
 	// Queue, where set, makes the engine work the exports of that queue alone, for a run in the foreground.
 	Queue string
 	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
@@ -167,7 +169,7 @@ func (d *Daemon) listen(ctx context.Context) (*ops.Server, net.Listener, error) 
 	}
 	d.logger.InfoContext(ctx, "admin listener", "address", listener.Addr().String())
 	return ops.NewServer(ops.ServerOptions{
-		Store: d.Database.Store, Payers: c.Payers, Metrics: d.metrics, Logger: d.logger, Token: token,
+		Store: d.Database.Store, Engine: d.Engine, Payers: c.Payers, Metrics: d.metrics, Logger: d.logger, Token: token, Host: d.options.Host,
 	}), listener, nil
 }
 

@@ -21,6 +21,8 @@ type RunOptions struct {
 	Full bool
 	// Since asks for what changed since then; zero leaves it to the watermark.
 	Since time.Time
+	// By is who starts it.
+	By store.Actor
 }
 
 // UnknownPayerError says that the configuration has no payer of that name.
@@ -45,6 +47,12 @@ func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, 
 	var id int64
 	err = e.store.InTx(ctx, func(tx pgx.Tx) error {
 		if id, err = e.store.CreateExportTx(ctx, tx, request); err != nil {
+			return err
+		}
+		err := e.store.AuditTx(ctx, tx, o.By, store.ActionRun, store.ExportObject(id), map[string]any{
+			"payer": payer, "kind": request.Kind, "since": request.Since, "foreground": request.Queue != "",
+		})
+		if err != nil {
 			return err
 		}
 		return e.insertTx(ctx, tx, startExportArgs{ExportID: id}, request.Queue)
