@@ -73,6 +73,14 @@ vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called
 postgres: # install Postgres' server where it is missing and this is root on Debian
 	@scripts/postgres
 
+.PHONY: man
+man: build ## Write the manual pages to build/man/man1
+	$(BUILD)/ingestd man $(BUILD)/man/man1
+
+.PHONY: docs
+docs: ## Write docs/cli.md and the golden files of the commands anew
+	$(GO) test ./cmd/ingestd -update
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf $(BUILD)

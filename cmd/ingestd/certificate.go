@@ -16,7 +16,6 @@ import (
 )
 
 func newExportsCertificateCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use: "certificate EXPORT", Short: "Print the balanced ledger of an export: for an audit, or a dispute with a payer", Args: oneArg,
 		Long: `Prints what an export asked for, which files came, with their counts and checksums, and what became of each line. It holds no
@@ -27,21 +26,22 @@ lines_sha256 is the SHA-256 over the SHA-256 of each line of a file, without lin
 		Example: "  ingestd exports certificate 17 --output json > export-17.json",
 	}
 	path := addConfigFlag(cmd)
-	addTableOrJSON(cmd, &output)
+	cmd.ValidArgsFunction = completeExports(controlFlags{config: path, server: new(string)}, string(store.StatePublished))
+	output := addOutput(cmd, formatText, formatJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
-		}
 		id, err := exportNumber(args[0])
 		if err != nil {
 			return err
 		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			if err := d.Prepare(cmd.Context(), false); err != nil {
+				return err
+			}
 			c, err := d.Store.Certificate(cmd.Context(), id)
 			if err != nil {
 				return noExport(id, err)
 			}
-			if output == "json" {
+			if output.value == formatJSON {
 				return printJSON(cmd.OutOrStdout(), c)
 			}
 			return printCertificate(cmd.OutOrStdout(), c)
@@ -71,18 +71,16 @@ func printCertificate(out io.Writer, c store.Certificate) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the certificate: %w", err)
 	}
-	w = tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "FILE\tKIND\tTYPE\tLINES\tMANIFEST\tBYTES\tTRANSFERRED\tPROVEN WHOLE\tLINES SHA-256")
+	t := newTable(">FILE", "KIND", "TYPE", ">LINES", ">MANIFEST", ">BYTES", ">TRANSFERRED", "PROVEN WHOLE", "LINES SHA-256")
 	for _, f := range c.Files {
 		manifest := "-"
 		if f.ExpectedCount != nil {
 			manifest = strconv.FormatInt(*f.ExpectedCount, 10)
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\t%d\t%d\t%t\t%s\n", f.Ordinal, f.Kind, orDash(printable(f.ResourceType)), f.Lines, manifest, f.Bytes,
-			f.WireBytes, f.Whole, orDash(f.LinesHash))
+		t.row(f.Ordinal, f.Kind, f.ResourceType, f.Lines, manifest, f.Bytes, f.WireBytes, f.Whole, f.LinesHash)
 	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("print the certificate: %w", err)
+	if err := t.print(out); err != nil {
+		return err
 	}
 	l := c.Ledger
 	verdict := "balanced"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,6 @@ import (
 const doctorsAtOnce = 8
 
 func newDoctorCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use:   "doctor [PAYER]",
 		Short: "Look live at what each payer needs: DNS, TLS, clocks, keys, a token, its capabilities",
@@ -29,22 +27,21 @@ func newDoctorCommand() *cobra.Command {
 for how long, do the clocks agree, where is its token endpoint, does jwks.url serve the key that signs to everybody, is a
 token issued, and for which scopes, what does the server say that it exports, in which version of the guide and with which
 parameters, and does it take the token: that is tried by reading a resource that does not exist, which costs the payer one
-look-up. No export is started, and no database is needed. Each line is ok, warn or fail, with what to do about it; the exit code is 1 if any fails.`,
+look-up. No export is started, and no database is needed. Each line is ok, warn or fail, with what to do about it; the exit code
+is 1 if any fails.`,
 		Example: `  ingestd doctor --config /etc/ingestd/ingestd.yaml
   ingestd doctor bluecross --output json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{fmt.Errorf("%s: expected one payer, or none for all of them", cmd.CommandPath())}
+				return fmt.Errorf("%s: expected one payer, or none for all of them", cmd.CommandPath())
 			}
 			return nil
 		},
 	}
 	path := addConfigFlag(cmd)
-	cmd.Flags().StringVar(&output, "output", "text", "form of the output: text or json")
+	output := addOutput(cmd, formatText, formatJSON, formatCSV)
+	cmd.ValidArgsFunction = completePayers(path)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if output != "text" && output != "json" {
-			return usageError{fmt.Errorf("--output %q: expected text or json", output)}
-		}
 		c, err := loadConfig(*path)
 		if err != nil {
 			return err
@@ -62,7 +59,7 @@ look-up. No export is started, and no database is needed. Each line is ok, warn 
 		if err != nil {
 			return err
 		}
-		return printExamined(cmd.OutOrStdout(), examined, output)
+		return printExamined(cmd.OutOrStdout(), examined, output.value)
 	}
 	return cmd
 }
@@ -114,27 +111,43 @@ func printExamined(out io.Writer, examined []examinedPayer, output string) error
 			failed++
 		}
 	}
-	var text strings.Builder
-	if output == "json" {
-		encoder := json.NewEncoder(&text)
-		encoder.SetEscapeHTML(false)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(examined); err != nil {
-			return fmt.Errorf("encode the findings: %w", err)
-		}
-	} else {
-		for i, e := range examined {
-			if i > 0 {
-				text.WriteByte('\n')
-			}
-			writeFindings(&text, e)
-		}
-	}
-	if _, err := io.WriteString(out, text.String()); err != nil {
-		return fmt.Errorf("print the findings: %w", err)
+	if err := printFindings(out, examined, output); err != nil {
+		return err
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d payer(s) cannot be exported as they stand", failed, len(examined))
+	}
+	return nil
+}
+
+// payerFinding is a finding with its payer, for CSV.
+type payerFinding struct {
+	Payer string `json:"payer"`
+	smartauth.Finding
+}
+
+func printFindings(out io.Writer, examined []examinedPayer, output string) error {
+	var text strings.Builder
+	switch output {
+	case formatJSON:
+		return printJSON(out, examined)
+	case formatCSV:
+		var findings []payerFinding
+		for _, e := range examined {
+			for _, f := range e.Findings {
+				findings = append(findings, payerFinding{e.Payer, f})
+			}
+		}
+		return printCSV(out, findings)
+	}
+	for i, e := range examined {
+		if i > 0 {
+			text.WriteByte('\n')
+		}
+		writeFindings(&text, e)
+	}
+	if _, err := io.WriteString(out, text.String()); err != nil {
+		return fmt.Errorf("print the findings: %w", err)
 	}
 	return nil
 }

@@ -125,7 +125,7 @@ payers: [{name: one, enabled: false, fhir_url: "https://one.example/r4", auth: {
 	}{
 		{"unknown payer", []string{"nobody", "--config", path}, `no payer "nobody"`},
 		{"two payers", []string{"healthy", "sick", "--config", path}, "expected one payer"},
-		{"unknown form", []string{"--config", path, "--output", "xml"}, "text or json"},
+		{"unknown form", []string{"--config", path, "--output", "xml"}, "text, json or csv"},
 		{"no configuration", []string{"--config", path + ".missing"}, "missing"},
 		{"nothing enabled", []string{"--config", none}, "no enabled payer"},
 	} {

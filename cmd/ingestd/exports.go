@@ -2,178 +2,177 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os/user"
+	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ingestd/internal/config"
-	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
-	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
+)
+
+// The states of exports, for flags and completion.
+var (
+	activeStates = []string{
+		string(store.StateStarting), string(store.StatePolling), string(store.StateLoading), string(store.StatePublishing), string(store.StateHeld),
+	}
+	endedStates = []string{string(store.StatePublished), string(store.StateFailed), string(store.StateCanceled)}
 )
 
 func newExportsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exports",
-		Short: "List exports, show one, cancel it, or decide on one that is held back",
+		Short: "List exports, show one, cancel or retry it, or decide on one that is held back",
 	}
 	cmd.AddCommand(
 		newExportsListCommand(),
 		newExportsShowCommand(),
 		newExportsCertificateCommand(),
-		newDecisionCommand("cancel", "End an export that is not finished, here and at the payer", "canceled", (*scheduler.Engine).Cancel),
-		newDecisionCommand("release", "Publish a held export as it is, whatever it removes", "released", (*scheduler.Engine).Release),
-		newDecisionCommand("reject", "End a held export without publishing it", "rejected", (*scheduler.Engine).Reject),
+		newExportsCancelCommand(),
+		newExportsRetryCommand(),
+		newExportsReleaseCommand(),
+		newExportsRejectCommand(),
 	)
 	return cmd
 }
 
 func newExportsListCommand() *cobra.Command {
-	var payer, output string
-	var limit int
-	cmd := &cobra.Command{Use: "list", Short: "List the newest exports", Args: cobra.NoArgs}
-	path := addConfigFlag(cmd)
-	cmd.Flags().StringVar(&payer, "payer", "", "only those of this payer")
-	cmd.Flags().IntVar(&limit, "limit", 20, "how many")
-	cmd.Flags().StringVar(&output, "output", "table", "form of the output: table or json")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			exports, err := d.Store.Exports(cmd.Context(), payer, limit)
-			if err != nil {
-				return err
-			}
-			now := time.Now()
-			if output == "json" {
-				summaries := make([]ops.ExportSummary, 0, len(exports))
-				for _, x := range exports {
-					summaries = append(summaries, ops.Summarize(x, now))
-				}
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(summaries)
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "EXPORT\tPAYER\tKIND\tSTATE\tSTARTED\tTOOK\tLINES\tBYTES\tCHANGED\tERROR")
-			for _, x := range exports {
-				summary := ops.Summarize(x, now)
-				fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t+%d ~%d -%d\t%s\n", x.ID, x.Payer, x.Kind, x.State,
-					x.CreatedAt.UTC().Format(time.RFC3339), shortDuration(time.Duration(summary.Seconds*float64(time.Second))),
-					x.Lines, byteCount(x.Bytes), x.Inserted, x.Updated, x.Deleted+x.Ghosts, x.ErrorCode)
-			}
-			return w.Flush()
-		})
-	}
-	return cmd
-}
-
-func newExportsShowCommand() *cobra.Command {
+	var filter ops.ExportFilter
+	var state string
 	cmd := &cobra.Command{
-		Use: "show EXPORT", Short: "Show one export: where it stands, its ledger by type, and why it failed", Args: oneArg,
+		Use: "list", Short: "List the newest exports", Args: cobra.NoArgs,
+		Example: `  ingestd exports list --payer bluecross
+  ingestd exports list --state held --output json`,
 	}
-	path := addConfigFlag(cmd)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		id, err := exportNumber(args[0])
-		if err != nil {
+	flags := addControlFlags(cmd)
+	cmd.Flags().StringVar(&filter.Payer, "payer", "", "only those of this `payer`")
+	cmd.Flags().StringVar(&state, "state", "", "only those in this `state`: starting, polling, loading, publishing, held, published,\nfailed or canceled")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 20, "how many at most")
+	output := addListOutput(cmd)
+	completePayerFlag(cmd, flags.config)
+	states := append(slices.Clone(activeStates), endedStates...)
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)) // it was added above
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkLimit(filter.Limit); err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			x, err := d.Store.Export(cmd.Context(), id)
-			if err != nil {
-				return noExport(id, err)
-			}
-			progress, err := d.Store.Progress(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			types, err := d.Store.TypeLedgers(cmd.Context(), id)
+		if state != "" && !slices.Contains(states, state) {
+			return usageError{fmt.Errorf("--state %q: no export is ever in this state", state)}
+		}
+		filter.State = store.State(state)
+		return withControl(cmd, flags, func(c control) error {
+			exports, err := c.Exports(cmd.Context(), filter)
 			if err != nil {
 				return err
 			}
-			attachments, err := d.Store.Attachments(cmd.Context(), id)
-			if err != nil {
-				return err
-			}
-			return printExport(cmd.OutOrStdout(), x, progress, attachments, types)
+			return printList(cmd.OutOrStdout(), output, exports, func() *table { return exportTable(exports) })
 		})
 	}
 	return cmd
 }
 
-func printExport(out io.Writer, x store.Export, p store.Progress, a store.Attachments, types []store.TypeLedger) error {
-	fmt.Fprintf(out, "export %d of %s: %s, %s\n", x.ID, x.Payer, x.Kind, describeProgress(p))
-	for _, line := range []struct {
-		what string
-		at   time.Time
-	}{
-		{"started", x.CreatedAt}, {"accepted", x.KickedOffAt}, {"manifest", x.ManifestAt}, {"loaded", x.LoadedAt}, {"finished", x.FinishedAt},
-	} {
-		if !line.at.IsZero() {
-			fmt.Fprintf(out, "  %-9s %s\n", line.what, line.at.UTC().Format(time.RFC3339))
-		}
+func exportTable(exports []ops.ExportSummary) *table {
+	t := newTable(">EXPORT", "PAYER", "KIND", "STATE", "STARTED", ">TOOK", ">LINES", ">BYTES", ">CHANGED", "ERROR")
+	for _, x := range exports {
+		t.row(x.ExportID, x.Payer, x.Kind, x.State, x.StartedAt.UTC().Format(time.RFC3339), seconds(x.Seconds), x.Lines, byteCount(x.Bytes),
+			changed(x), x.ErrorCode)
 	}
-	if x.Since != "" {
-		fmt.Fprintf(out, "  _since    %s\n", x.Since)
-	}
-	if x.TransactionTime != "" {
-		fmt.Fprintf(out, "  data as of %s\n", printable(x.TransactionTime))
-	}
-	if x.State == store.StatePolling && !x.StalledAt.IsZero() {
-		fmt.Fprintf(out, "  stalled   since %s: it takes far longer than other exports of this payer did\n", x.StalledAt.UTC().Format(time.RFC3339))
-	}
-	if x.ErrorCode != "" {
-		fmt.Fprintf(out, "  %s: %s\n", x.ErrorCode, printable(x.Error))
-		if x.Hint != "" {
-			fmt.Fprintf(out, "  what to do: %s\n", x.Hint)
-		}
-	}
-	fmt.Fprintf(out, "  files %d (%d loaded), lines %d, %s (%s as transferred), quarantined %d\n\n", p.Files, p.FilesLoaded, p.Lines,
-		byteCount(p.Bytes), byteCount(p.WireBytes), p.Quarantined)
-	if p.Unproven > 0 {
-		fmt.Fprintf(out, "  %d file(s) came without length, compression, count or checksum: nothing proves that they were whole\n\n", p.Unproven)
-	}
-	if a != (store.Attachments{}) {
-		fmt.Fprintf(out, "  attachments %d (%s), %d to fetch, %d could not be fetched: ingest.attachment says why\n\n", a.Fetched, byteCount(a.Bytes),
-			a.Pending, a.Failed)
-	}
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "TYPE\tFILES\tLINES\tINSERTED\tUPDATED\tUNCHANGED\tSUPERSEDED\tDELETED\tGHOSTS\t")
-	for _, t := range types {
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t\n", printable(t.ResourceType), t.Files, t.Lines, t.Inserted, t.Updated,
-			t.Unchanged, t.Superseded, t.Deleted, t.Ghosts)
-	}
-	return w.Flush()
+	return t
 }
 
-// newDecisionCommand makes a command that changes one export.
-func newDecisionCommand(name, short, done string, decide func(*scheduler.Engine, context.Context, int64, string) error) *cobra.Command {
-	cmd := &cobra.Command{Use: name + " EXPORT", Short: short, Args: oneArg}
-	path := addConfigFlag(cmd)
+// changed is what an export did to the tables, in short.
+func changed(x ops.ExportSummary) string {
+	return fmt.Sprintf("+%d ~%d -%d", x.Inserted, x.Updated, x.Deleted+x.Ghosts)
+}
+
+func newExportsCancelCommand() *cobra.Command {
+	return newDecisionCommand("cancel", "canceled", &cobra.Command{
+		Short: "End an export that is not finished, here and at the payer",
+		Long: `Ends an export that is not finished, whatever it is at: loads on any instance end at their next checkpoint, what was staged is dropped,
+and the payer is told by a DELETE. The tables stay as they are. The schedule goes on; 'ingestd pause' lets it rest.`,
+		Example: "  ingestd exports cancel 17",
+	}, activeStates, func(ctx context.Context, c control, id int64) error { return c.Cancel(ctx, id, operator()) })
+}
+
+func newExportsReleaseCommand() *cobra.Command {
+	return newDecisionCommand("release", "released: it is being published", &cobra.Command{
+		Short: "Publish a held export as it is, whatever it removes",
+		Long: `Publishes an export that is held back, because it would remove more of the payer's rows than load.ghost_max_share allows. What it
+would remove, 'ingestd exports show' tells. Nothing brings the rows back but another export.`,
+		Example: "  ingestd exports release 17",
+	}, []string{string(store.StateHeld)}, func(ctx context.Context, c control, id int64) error { return c.Release(ctx, id, operator()) })
+}
+
+func newExportsRejectCommand() *cobra.Command {
+	return newDecisionCommand("reject", "rejected", &cobra.Command{
+		Short:   "End a held export without publishing it",
+		Long:    "Ends an export that is held back. The tables stay as they are, and the next export asks for the same again.",
+		Example: "  ingestd exports reject 17",
+	}, []string{string(store.StateHeld)}, func(ctx context.Context, c control, id int64) error { return c.Reject(ctx, id, operator()) })
+}
+
+// newDecisionCommand completes a command that changes one export, which is in one of the given states.
+func newDecisionCommand(name, done string, cmd *cobra.Command, states []string,
+	decide func(ctx context.Context, c control, id int64) error,
+) *cobra.Command {
+	cmd.Use, cmd.Args = name+" EXPORT", oneArg
+	flags := addControlFlags(cmd)
+	cmd.ValidArgsFunction = completeExports(flags, states...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := exportNumber(args[0])
 		if err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			engine, err := scheduler.New(scheduler.Options{Store: d.Store})
-			if err != nil {
+		return withControl(cmd, flags, func(c control) error {
+			if err := decide(cmd.Context(), c, id); err != nil {
 				return err
 			}
-			if err := decide(engine, cmd.Context(), id, operator()); err != nil {
-				return noExport(id, err)
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "export %d %s\n", id, done)
-			return err
+			return printLine(cmd.OutOrStdout(), fmt.Sprintf("export %d %s", id, done))
 		})
 	}
 	return cmd
+}
+
+func newExportsRetryCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "retry EXPORT", Short: "Start what a failed, canceled or rejected export asked for again, as a new export", Args: oneArg,
+		Long: `Asks the payer again for what an export asked for that was not published: the same kind, types and _since, as a new export with a
+number of its own, which is printed. The daemons work it; it starts only if no other export of the payer runs.
+
+An export is refused whose configuration has changed since in what it asks for: 'ingestd run' starts one under the new configuration.`,
+		Example: "  ingestd exports retry 17",
+	}
+	flags := addControlFlags(cmd)
+	cmd.ValidArgsFunction = completeExports(flags, string(store.StateFailed), string(store.StateCanceled))
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := exportNumber(args[0])
+		if err != nil {
+			return err
+		}
+		return withControl(cmd, flags, func(c control) error {
+			retried, err := c.Retry(cmd.Context(), id, operator())
+			if err != nil {
+				return err
+			}
+			warnOfNoDaemon(cmd, c)
+			return printLine(cmd.OutOrStdout(), fmt.Sprintf("export %d is enqueued again as export %d", id, retried))
+		})
+	}
+	return cmd
+}
+
+// warnOfNoDaemon says so where nobody is there to work what was enqueued.
+func warnOfNoDaemon(cmd *cobra.Command, c control) {
+	direct, ok := c.(ops.Direct)
+	if !ok {
+		return // a daemon has answered
+	}
+	if leads, err := direct.Store.HasLeader(cmd.Context()); err == nil && !leads {
+		_ = printLine(cmd.ErrOrStderr(), "no daemon is at work on this database: the export waits until one is") // it is enqueued all the same
+	}
 }
 
 func exportNumber(arg string) (int64, error) {
@@ -184,18 +183,19 @@ func exportNumber(arg string) (int64, error) {
 	return id, nil
 }
 
-func noExport(id int64, err error) error {
-	if errors.Is(err, store.ErrNoExport) {
-		return fmt.Errorf("export %d: %w", id, err)
+// maxListed bounds --limit, as the admin API does.
+const maxListed = 1000
+
+func checkLimit(limit int) error {
+	if limit < 1 || limit > maxListed {
+		return usageError{fmt.Errorf("--limit %d: expected a number from 1 to %d", limit, maxListed)}
 	}
-	return err
+	return nil
 }
 
-// operator is who runs this command, for the record.
-func operator() string {
-	account, err := user.Current()
-	if err != nil {
-		return "an operator"
+func noExport(id int64, err error) error {
+	if errors.Is(err, store.ErrNoExport) {
+		return explained(fmt.Errorf("export %d: %w", id, err))
 	}
-	return account.Username
+	return err
 }

@@ -2,18 +2,15 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
-	"ingestd/internal/store"
 )
 
 func newInstancesCommand() *cobra.Command {
@@ -35,7 +32,6 @@ type instanceView struct {
 }
 
 func newInstancesListCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the daemons, when each was last seen, and of which payers their configurations differ",
@@ -45,51 +41,46 @@ some of them have, are told below.`,
 		Args: cobra.NoArgs,
 	}
 	path := addConfigFlag(cmd)
-	cmd.Flags().StringVar(&output, "output", "table", "form of the output: table or json")
+	output := addListOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
-		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			all, err := d.Store.Instances(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				views := make([]instanceView, 0, len(all))
-				for _, i := range all {
-					views = append(views, instanceView{i.Name(), i.Version, i.Live, i.StartedAt, i.SeenAt, i.ChangedAt, i.Digest, i.Payers})
-				}
-				return printJSON(cmd.OutOrStdout(), views)
+			views := make([]instanceView, 0, len(all))
+			for _, i := range all {
+				views = append(views, instanceView{i.Name(), i.Version, i.Live, i.StartedAt, i.SeenAt, i.ChangedAt, i.Digest, i.Payers})
+			}
+			if err := printList(cmd.OutOrStdout(), output, views, func() *table { return instanceTable(views, time.Now()) }); err != nil {
+				return err
+			}
+			if output.value != formatTable {
+				return nil
 			}
 			mismatches, err := d.Store.Mismatches(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return printInstances(cmd.OutOrStdout(), all, mismatches, time.Now())
+			for _, payer := range slices.Sorted(maps.Keys(mismatches)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "\n%s: instances have different configurations: %s\n", payer, mismatchText(mismatches[payer]))
+			}
+			return nil
 		})
 	}
 	return cmd
 }
 
-func printInstances(out io.Writer, all []store.Instance, mismatches map[string]map[string]string, now time.Time) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "INSTANCE\tSTATE\tVERSION\tSTARTED\tSEEN\tPAYERS\tCONFIGURATION")
+func instanceTable(all []instanceView, now time.Time) *table {
+	t := newTable("INSTANCE", "STATE", "VERSION", "STARTED", "SEEN", ">PAYERS", "CONFIGURATION")
 	for _, i := range all {
 		state := "live"
 		if !i.Live {
 			state = "gone"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%s\n", printable(i.Name()), state, printable(i.Version), ago(&i.StartedAt, now),
-			ago(&i.SeenAt, now), len(i.Payers), i.Digest)
+		t.row(i.Instance, state, i.Version, ago(&i.StartedAt, now), ago(&i.SeenAt, now), len(i.Payers), i.Digest)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	for _, payer := range slices.Sorted(maps.Keys(mismatches)) {
-		fmt.Fprintf(out, "\n%s: instances have different configurations: %s\n", payer, mismatchText(mismatches[payer]))
-	}
-	return nil
+	return t
 }
 
 // mismatchText lists the instances with the digests of what they have configured.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -92,6 +91,7 @@ JWKS URL serves. No private member is ever in it.`,
 
 func newKeysListCommand() *cobra.Command {
 	var configFile string
+	var output *format
 	command := &cobra.Command{
 		Use:     "list --config FILE",
 		Short:   "List the configured keys and the payers that they sign for",
@@ -109,10 +109,12 @@ func newKeysListCommand() *cobra.Command {
 			if err != nil {
 				return usageError{err}
 			}
-			return printKeys(cmd.OutOrStdout(), c, ring.Published())
+			keys := listedKeys(c, ring.Published())
+			return printList(cmd.OutOrStdout(), output, keys, func() *table { return keyTable(keys) })
 		},
 	}
 	command.Flags().StringVar(&configFile, "config", "", "configuration whose keys are listed")
+	output = addListOutput(command)
 	return command
 }
 
@@ -132,27 +134,37 @@ func keysFor(ctx context.Context, configFile string, files []string, kid string)
 	return ring.Published(), nil
 }
 
-// printKeys prints a line per key; keys are in the order of the configuration.
-func printKeys(out io.Writer, c *config.Config, keys []*smartauth.Key) error {
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "KID\tALGORITHM\tSTATE\tTHUMBPRINT\tPAYERS") // Flush returns what fails
+// listedKey is a key as it is listed.
+type listedKey struct {
+	Kid        string   `json:"kid"`
+	Algorithm  string   `json:"algorithm"`
+	State      string   `json:"state"`
+	Thumbprint string   `json:"thumbprint"`
+	Payers     []string `json:"payers"`
+}
+
+// listedKeys are the keys with the payers that they sign for, in the order of the configuration.
+func listedKeys(c *config.Config, keys []*smartauth.Key) []listedKey {
+	listed := make([]listedKey, len(keys))
 	for i, key := range keys {
-		var payers []string
+		listed[i] = listedKey{
+			Kid: key.ID(), Algorithm: key.Algorithm(), State: c.Keys[i].State, Thumbprint: key.Thumbprint(), Payers: []string{},
+		}
 		for _, payer := range c.Payers {
 			if payer.Auth.Key == key.ID() {
-				payers = append(payers, payer.Name)
+				listed[i].Payers = append(listed[i].Payers, payer.Name)
 			}
 		}
-		users := strings.Join(payers, ",")
-		if users == "" {
-			users = "-"
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", key.ID(), key.Algorithm(), c.Keys[i].State, key.Thumbprint(), users)
 	}
-	if err := table.Flush(); err != nil {
-		return fmt.Errorf("write the list: %w", err)
+	return listed
+}
+
+func keyTable(keys []listedKey) *table {
+	t := newTable("KID", "ALGORITHM", "STATE", "THUMBPRINT", "PAYERS")
+	for _, k := range keys {
+		t.row(k.Kid, k.Algorithm, k.State, k.Thumbprint, strings.Join(k.Payers, ","))
 	}
-	return nil
+	return t
 }
 
 func readKeyFiles(files []string, kid string) ([]*smartauth.Key, error) {

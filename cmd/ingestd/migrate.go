@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,13 +23,14 @@ func newMigrateUpCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Apply the migrations that the database lacks",
-		Long:  "Applies the migrations that the database lacks, under a lock: several instances may do it at once. serve does the same at its start, unless it is told not to.",
-		Args:  cobra.NoArgs,
+		Long: `Applies the migrations that the database lacks, under a lock: several instances may do it at once. 'ingestd serve' does the same
+at its start, unless it is told not to.`,
+		Args: cobra.NoArgs,
 	}
 	path := addConfigFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			applied, err := d.Store.Migrate(cmd.Context())
+			applied, err := d.Store.MigrateBy(cmd.Context(), operator())
 			for _, m := range applied {
 				fmt.Fprintf(cmd.OutOrStdout(), "applied %04d %s\n", m.Version, m.Name)
 			}
@@ -46,6 +46,13 @@ func newMigrateUpCommand() *cobra.Command {
 	return cmd
 }
 
+// listedMigration is a migration as it is listed.
+type listedMigration struct {
+	Version   int        `json:"version"`
+	Name      string     `json:"name"`
+	AppliedAt *time.Time `json:"applied_at"`
+}
+
 func newMigrateStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -53,22 +60,32 @@ func newMigrateStatusCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	path := addConfigFlag(cmd)
+	output := addListOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			all, err := d.Store.Migrations(cmd.Context())
 			if err != nil {
 				return err
 			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "VERSION\tNAME\tAPPLIED")
-			for _, m := range all {
-				applied := "not yet"
+			listed := make([]listedMigration, len(all))
+			for i, m := range all {
+				listed[i] = listedMigration{Version: m.Version, Name: m.Name}
 				if !m.AppliedAt.IsZero() {
-					applied = m.AppliedAt.UTC().Format(time.RFC3339)
+					at := m.AppliedAt.UTC()
+					listed[i].AppliedAt = &at
 				}
-				fmt.Fprintf(w, "%04d\t%s\t%s\n", m.Version, m.Name, applied)
 			}
-			return w.Flush()
+			return printList(cmd.OutOrStdout(), output, listed, func() *table {
+				t := newTable("VERSION", "NAME", "APPLIED")
+				for _, m := range listed {
+					applied := "not yet"
+					if m.AppliedAt != nil {
+						applied = m.AppliedAt.Format(time.RFC3339)
+					}
+					t.row(fmt.Sprintf("%04d", m.Version), m.Name, applied)
+				}
+				return t
+			})
 		})
 	}
 	return cmd

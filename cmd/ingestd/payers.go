@@ -1,11 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -22,7 +20,6 @@ func newPayersCommand() *cobra.Command {
 }
 
 func newPayersListCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the configured payers", Args: cobra.NoArgs,
 		Long: `Lists the payers of the configuration. It connects to nothing; 'ingestd status' tells how their exports stand, and
@@ -30,25 +27,20 @@ func newPayersListCommand() *cobra.Command {
 		Example: `  ingestd payers list --config /etc/ingestd/ingestd.yaml`,
 	}
 	path := addConfigFlag(cmd)
-	addTableOrJSON(cmd, &output)
+	output := addListOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
-		}
 		c, err := loadConfig(*path)
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return printJSON(cmd.OutOrStdout(), listedPayers(c))
-		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-		fmt.Fprintln(w, "PAYER\tENABLED\tPROFILE\tAUTH\tEXPORT\tSCHEDULE\tFHIR URL")
-		for i, p := range listedPayers(c) {
-			fmt.Fprintf(w, "%s\t%t\t%s\t%s\t%s\t%s\t%s\n", p.Payer, p.Enabled, orDash(p.Profile), p.Auth,
-				exportSummary(c.Payers[i].Export), orDash(p.Schedule), p.FHIRURL)
-		}
-		return w.Flush()
+		listed := listedPayers(c)
+		return printList(cmd.OutOrStdout(), output, listed, func() *table {
+			t := newTable("PAYER", "ENABLED", "PROFILE", "AUTH", "EXPORT", "SCHEDULE", "FHIR URL")
+			for i, p := range listed {
+				t.row(p.Payer, p.Enabled, p.Profile, p.Auth, exportSummary(c.Payers[i].Export), p.Schedule, p.FHIRURL)
+			}
+			return t
+		})
 	}
 	return cmd
 }
@@ -78,7 +70,6 @@ func listedPayers(c *config.Config) []listedPayer {
 }
 
 func newPayersProfilesCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use:   "profiles [NAME]",
 		Short: "List the profiles, or show what one sets and why",
@@ -88,67 +79,70 @@ applies them, and each is overridden by the same key in the payer. Without a nam
   ingestd payers profiles bcda --output json`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return usageError{fmt.Errorf("%s: expected one profile, or none for all of them", cmd.CommandPath())}
+				return fmt.Errorf("%s: expected one profile, or none for all of them", cmd.CommandPath())
 			}
 			return nil
 		},
 	}
-	addTableOrJSON(cmd, &output)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
+	output := addListOutput(cmd)
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		var names []string
+		if len(args) == 0 {
+			for _, p := range config.Profiles() {
+				names = append(names, p.Name+"\t"+p.Title)
+			}
 		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		out := cmd.OutOrStdout()
 		if len(args) == 0 {
-			if output == "json" {
-				return printJSON(out, config.Profiles())
-			}
-			return printProfiles(out, config.Profiles())
+			all := config.Profiles()
+			return printList(out, output, all, func() *table { return profileTable(all) })
 		}
 		profile, ok := config.FindProfile(args[0])
 		if !ok {
 			return usageError{fmt.Errorf("there is no profile %q: %s", args[0], config.SuggestProfile(args[0]))}
 		}
-		if output == "json" {
+		switch output.value {
+		case formatJSON:
 			return printJSON(out, profile)
+		case formatCSV:
+			return printCSV(out, profile.Settings)
 		}
 		return printProfile(out, profile)
 	}
 	return cmd
 }
 
-func printProfiles(out io.Writer, profiles []config.Profile) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PROFILE\tSERVER\tSETS")
+func profileTable(profiles []config.Profile) *table {
+	t := newTable("PROFILE", "SERVER", "SETS")
 	for _, p := range profiles {
 		keys := make([]string, len(p.Settings))
 		for i, s := range p.Settings {
 			keys[i] = s.Key
 		}
-		name := strings.Join(append([]string{p.Name}, p.Aliases...), ", ")
-		fmt.Fprintf(w, "%s\t%s\t%s\n", name, p.Title, strings.Join(keys, " "))
+		t.row(strings.Join(append([]string{p.Name}, p.Aliases...), ", "), p.Title, strings.Join(keys, " "))
 	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("print the profiles: %w", err)
-	}
-	return nil
+	return t
 }
 
 // printProfile prints one profile: its settings, each with its reason, and then what else to know.
 func printProfile(out io.Writer, p config.Profile) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "%s: %s\n\n", p.Name, p.Title)
-	fmt.Fprintln(w, "KEY\tVALUE\tWHY")
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n\n", p.Name, p.Title)
+	t := newTable("KEY", "VALUE", "WHY")
 	for _, s := range p.Settings {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, s.Value, plainText(s.Reason))
+		t.row(s.Key, s.Value, plainText(s.Reason))
 	}
+	t.write(&b, "")
 	if len(p.Notes) > 0 {
-		fmt.Fprintln(w)
+		b.WriteString("\n")
 	}
 	for _, note := range p.Notes {
-		fmt.Fprintf(w, "- %s\n", plainText(note))
+		fmt.Fprintf(&b, "- %s\n", plainText(note))
 	}
-	if err := w.Flush(); err != nil {
+	if _, err := io.WriteString(out, b.String()); err != nil {
 		return fmt.Errorf("print the profile: %w", err)
 	}
 	return nil
@@ -156,32 +150,3 @@ func printProfile(out io.Writer, p config.Profile) error {
 
 // plainText is a sentence of Markdown without its marks.
 func plainText(markdown string) string { return strings.ReplaceAll(markdown, "`", "") }
-
-// addTableOrJSON adds --output to a command that prints a table.
-func addTableOrJSON(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVar(output, "output", "table", "form of the output: table or json")
-}
-
-func tableOrJSON(output string) error {
-	if output != "table" && output != "json" {
-		return usageError{fmt.Errorf("--output %q: expected table or json", output)}
-	}
-	return nil
-}
-
-func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(value); err != nil {
-		return fmt.Errorf("print as JSON: %w", err)
-	}
-	return nil
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
-}

@@ -14,7 +14,6 @@ import (
 
 func newPayersRemoveCommand() *cobra.Command {
 	var yes bool
-	var output string
 	cmd := &cobra.Command{
 		Use: "remove PAYER", Short: "Remove all that is stored of a payer", Args: oneArg,
 		Long: `Removes all that is stored of a payer, in one transaction: its resources and their earlier versions, attachments, exports with
@@ -25,16 +24,16 @@ tables are not kept waiting.`,
 		Example: "  ingestd payers remove bluecross --yes --config /etc/ingestd/ingestd.yaml",
 	}
 	path := addConfigFlag(cmd)
-	addTableOrJSON(cmd, &output)
+	output := addOutput(cmd, formatText, formatJSON)
 	cmd.Flags().BoolVar(&yes, "yes", false, "really remove it; without, only say whether there is something")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
-		}
 		payer := args[0]
 		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
 			if slices.ContainsFunc(c.Payers, func(p config.Payer) bool { return p.Name == payer }) {
 				return usageError{fmt.Errorf("payer %s is in the configuration: take it out first, and let the daemons know", payer)}
+			}
+			if err := d.Prepare(cmd.Context(), false); err != nil {
+				return err
 			}
 			known, err := d.Store.HasPayer(cmd.Context(), payer)
 			if err != nil {
@@ -46,14 +45,14 @@ tables are not kept waiting.`,
 			if !yes {
 				return usageError{fmt.Errorf("this would remove all that is stored of payer %s: say --yes if you mean it", payer)}
 			}
-			removed, err := d.Store.RemovePayer(cmd.Context(), payer)
+			removed, err := d.Store.RemovePayer(cmd.Context(), payer, operator())
 			if errors.Is(err, store.ErrExportRunning) {
 				return fmt.Errorf("an export of %s is not over, or not cleaned up: see 'ingestd exports list --payer %s', and cancel it", payer, payer)
 			}
 			if err != nil {
 				return err
 			}
-			if output == "json" {
+			if output.value == formatJSON {
 				return printJSON(cmd.OutOrStdout(), removed)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "removed payer %s: %s (about %d resources), %d earlier versions, %d attachments, %s\n", payer,

@@ -69,8 +69,8 @@ func TestPayers_says_what_is_wrong_with_how_it_was_called(t *testing.T) {
 	}{
 		{[]string{"profiles", "bdca"}, `there is no profile "bdca": did you mean bcda?`},
 		{[]string{"profiles", "bcda", "ab2d"}, "expected one profile"},
-		{[]string{"profiles", "--output", "xml"}, "expected table or json"},
-		{[]string{"list", "--output", "xml"}, "expected table or json"},
+		{[]string{"profiles", "--output", "xml"}, "expected table, json or csv"},
+		{[]string{"list", "--output", "xml"}, "expected table, json or csv"},
 		{[]string{"list", "--config", "/nonexistent/ingestd.yaml"}, "cannot be read"},
 	} {
 		code, out, errs := checkCommand(t, append([]string{"payers"}, test.args...)...)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -46,7 +44,6 @@ type quarantinedLine struct {
 func newQuarantineListCommand() *cobra.Command {
 	var filter store.QuarantineFilter
 	var limit int
-	var output string
 	cmd := &cobra.Command{
 		Use: "list", Short: "List quarantined lines: where they stand, and why", Args: cobra.NoArgs,
 		Long: `List quarantined lines: where they stand in which file of which export, and why they could not be loaded.
@@ -55,38 +52,39 @@ What a line holds is not shown: that is 'ingestd quarantine show'.`,
 	}
 	path := addConfigFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&filter.Payer, "payer", "", "only those of this payer")
-	flags.Int64Var(&filter.ExportID, "export", 0, "only those of this export")
-	flags.StringVar(&filter.Reason, "reason", "", "only those with this reason")
+	flags.StringVar(&filter.Payer, "payer", "", "only those of this `payer`")
+	flags.Int64Var(&filter.ExportID, "export", 0, "only those of the `export` of this number")
+	flags.StringVar(&filter.Reason, "reason", "", "only those with this `reason`")
 	flags.BoolVar(&filter.Loaded, "loaded", false, "those too that 'ingestd quarantine retry' has loaded since")
-	flags.IntVar(&limit, "limit", 50, "how many")
-	flags.StringVar(&output, "output", "table", "form of the output: table or json")
+	flags.IntVar(&limit, "limit", 50, "how many at most")
+	output := addListOutput(cmd)
+	completePayerFlag(cmd, path)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := checkLimit(limit); err != nil {
+			return err
+		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			if err := d.Prepare(cmd.Context(), false); err != nil {
+				return err
+			}
 			lines, err := d.Store.Quarantine(cmd.Context(), filter, limit)
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				list := make([]quarantinedLine, 0, len(lines))
-				for _, q := range lines {
-					list = append(list, quarantinedLine{
-						q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset, q.Reason, q.Detail, q.ResourceType, q.RawBytes,
-						q.CreatedAt.UTC().Format(time.RFC3339), q.Result,
-					})
-				}
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetEscapeHTML(false)
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(list)
-			}
-			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "NUMBER\tEXPORT\tPAYER\tFILE\tLINE\tTYPE\tSIZE\tREASON\tDETAIL")
+			list := make([]quarantinedLine, 0, len(lines))
 			for _, q := range lines {
-				fmt.Fprintf(w, "%d\t%d\t%s\t%d\t%d\t%s\t%s\t%s\t%s\n", q.ID, q.ExportID, q.Payer, q.File, q.Line,
-					printable(q.ResourceType), byteCount(q.RawBytes), q.Reason, printable(q.Detail))
+				list = append(list, quarantinedLine{
+					q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset, q.Reason, q.Detail, q.ResourceType, q.RawBytes,
+					q.CreatedAt.UTC().Format(time.RFC3339), q.Result,
+				})
 			}
-			return w.Flush()
+			return printList(cmd.OutOrStdout(), output, list, func() *table {
+				t := newTable(">NUMBER", ">EXPORT", "PAYER", ">FILE", ">LINE", "TYPE", ">SIZE", "REASON", "DETAIL")
+				for _, q := range lines {
+					t.row(q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ResourceType, byteCount(q.RawBytes), q.Reason, q.Detail)
+				}
+				return t
+			})
 		})
 	}
 	return cmd
@@ -105,6 +103,9 @@ func newQuarantineShowCommand() *cobra.Command {
 			return usageError{fmt.Errorf("%q: expected the number of a line, as 'ingestd quarantine list' shows it", args[0])}
 		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+			if err := d.Prepare(cmd.Context(), false); err != nil {
+				return err
+			}
 			q, text, err := d.Store.QuarantinedRaw(cmd.Context(), id)
 			if errors.Is(err, store.ErrNoQuarantinedLine) {
 				return fmt.Errorf("%d: %w", id, err)
@@ -131,7 +132,6 @@ func newQuarantineShowCommand() *cobra.Command {
 }
 
 func newQuarantineRetryCommand() *cobra.Command {
-	var output string
 	cmd := &cobra.Command{
 		Use: "retry EXPORT", Short: "Load an export's quarantined lines again, and publish those that can be loaded now", Args: oneArg,
 		Long: `Load the quarantined lines of a published export again, under the configuration as it is now, and publish those that can be loaded: with
@@ -143,29 +143,32 @@ refuses: what the line holds may be gone at the payer by then, and 'ingestd run 
 		Example: "  ingestd quarantine retry 42 --config /etc/ingestd/ingestd.yaml",
 	}
 	path := addConfigFlag(cmd)
-	addTableOrJSON(cmd, &output)
+	output := addOutput(cmd, formatText, formatJSON)
+	cmd.ValidArgsFunction = completeExports(controlFlags{config: path, server: new(string)}, string(store.StatePublished))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := tableOrJSON(output); err != nil {
-			return err
-		}
 		id, err := exportNumber(args[0])
 		if err != nil {
 			return err
 		}
 		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
+			if err := d.Prepare(cmd.Context(), false); err != nil {
+				return err
+			}
 			x, err := d.Store.Export(cmd.Context(), id)
 			if err != nil {
-				return fmt.Errorf("export %d: %w", id, err)
+				return noExport(id, err)
 			}
 			i := slices.IndexFunc(c.Payers, func(p config.Payer) bool { return p.Name == x.Payer })
 			if i < 0 {
 				return fmt.Errorf("export %d: %w", id, &scheduler.UnknownPayerError{Name: x.Payer})
 			}
-			r, err := d.Store.RetryQuarantine(cmd.Context(), id, scheduler.RetryOptions(c.Payers[i], x))
+			options := scheduler.RetryOptions(c.Payers[i], x)
+			options.By = operator()
+			r, err := d.Store.RetryQuarantine(cmd.Context(), id, options)
 			if err != nil {
 				return fmt.Errorf("export %d: %w", id, err)
 			}
-			if output == "json" {
+			if output.value == formatJSON {
 				return printJSON(cmd.OutOrStdout(), r)
 			}
 			out := cmd.OutOrStdout()

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -20,23 +20,29 @@ import (
 )
 
 func newRunCommand() *cobra.Command {
-	var full bool
-	var since, output string
+	var full, detach bool
+	var since string
 	cmd := &cobra.Command{
 		Use:   "run PAYER",
-		Short: "Run one export in the foreground and wait until it is published",
+		Short: "Run one export: here and now until it is published, or on the fleet",
 		Long: `Runs one export of a payer in this process, whatever its schedule says, and exits with 0 only after it is published.
 Where an export of the payer is already running, this command follows that one instead, and goes on with it if the process
-that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can be gone on with by another run or a daemon.`,
-		Example: "  ingestd run bluecross --config ingestd.yaml\n  ingestd run bluecross --full --output json",
-		Args:    oneArg,
+that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can be gone on with by another run or a daemon.
+
+With --detach, it leaves the work to the daemons: it prints the new export's number and ends. Where one is already running, it fails.`,
+		Example: `  ingestd run bluecross --config ingestd.yaml
+  ingestd run bluecross --full --output json
+  ingestd run bluecross --detach`,
+		Args: oneArg,
 	}
-	path := addConfigFlag(cmd)
+	flags := addControlFlags(cmd)
 	cmd.Flags().BoolVar(&full, "full", false, "ask for all data instead of what changed since the last export")
-	cmd.Flags().StringVar(&since, "since", "", "ask for what changed since this instant (RFC 3339)")
-	cmd.Flags().StringVar(&output, "output", "text", "form of the result on standard output: text or json")
+	cmd.Flags().StringVar(&since, "since", "", "ask for what changed since this `instant` (RFC 3339)")
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave it to the daemons, print its number and do not wait")
+	output := addOutput(cmd, formatText, formatJSON)
+	cmd.ValidArgsFunction = completePayers(flags.config)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		options := scheduler.RunOptions{Full: full}
+		options := scheduler.RunOptions{Full: full, By: operator()}
 		if since != "" {
 			var err error
 			if options.Since, err = time.Parse(time.RFC3339Nano, since); err != nil {
@@ -46,10 +52,13 @@ that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can b
 				return usageError{errors.New("--full and --since exclude each other")}
 			}
 		}
-		if output != "text" && output != "json" {
-			return usageError{fmt.Errorf("--output %q: expected text or json", output)}
+		if detach {
+			return withControl(cmd, flags, func(c control) error { return enqueue(cmd, c, args[0], options, output) })
 		}
-		c, err := loadConfig(*path)
+		if *flags.server != "" {
+			return usageError{errors.New("a run in the foreground works in this process, not on the server: add --detach, or leave --server out")}
+		}
+		c, err := loadConfig(*flags.config)
 		if err != nil {
 			return err
 		}
@@ -57,15 +66,28 @@ that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can b
 		if err != nil {
 			return err
 		}
-		return printResult(cmd.OutOrStdout(), x, output)
+		return printResult(cmd.OutOrStdout(), x, output.value)
 	}
 	return cmd
 }
 
-// oneArg is cobra.ExactArgs(1) with an error of usage.
+// enqueue starts an export on the fleet and prints its number.
+func enqueue(cmd *cobra.Command, c control, payer string, o scheduler.RunOptions, output *format) error {
+	id, err := c.Start(cmd.Context(), payer, o)
+	if err != nil {
+		return err
+	}
+	warnOfNoDaemon(cmd, c)
+	if output.value == formatJSON {
+		return printJSONLine(cmd.OutOrStdout(), map[string]int64{"export_id": id})
+	}
+	return printLine(cmd.OutOrStdout(), strconv.FormatInt(id, 10))
+}
+
+// oneArg is cobra.ExactArgs(1) with the usage.
 func oneArg(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
-		return usageError{fmt.Errorf("%s: expected one argument, got %d\nUsage: %s", cmd.CommandPath(), len(args), cmd.UseLine())}
+		return fmt.Errorf("%s: expected one argument, got %d\nUsage: %s", cmd.CommandPath(), len(args), cmd.UseLine())
 	}
 	return nil
 }
@@ -79,7 +101,7 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 	display := newDisplay(stderr)
 	defer display.close()
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: c, Logger: newLogger(display, log), Version: buildVersion(), Queue: "run_" + uuid.NewString(),
+		Config: c, Logger: newLogger(display, log), Version: buildVersion(), Host: hostName(), Queue: "run_" + uuid.NewString(),
 	})
 	if err != nil {
 		return store.Export{}, err
@@ -126,21 +148,25 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 // printResult prints an export that is over; the error says why it was not published.
 func printResult(out io.Writer, x store.Export, output string) error {
 	summary := ops.Summarize(x, time.Now())
-	if output == "json" {
-		if err := json.NewEncoder(out).Encode(summary); err != nil {
+	if output == formatJSON {
+		if err := printJSONLine(out, summary); err != nil {
 			return err
 		}
 	} else if x.State == store.StatePublished {
 		rate := float64(x.Bytes) / 1e6 / max(summary.Seconds, 0.001)
 		fmt.Fprintf(out, "export %d of %s published: %d lines, %s in %s (%.1f MB/s)\n", x.ID, x.Payer, x.Lines,
-			byteCount(x.Bytes), shortDuration(time.Duration(summary.Seconds*float64(time.Second))), rate)
+			byteCount(x.Bytes), seconds(summary.Seconds), rate)
 		fmt.Fprintf(out, "  inserted %d, updated %d, unchanged %d, superseded %d, deleted %d, ghosts %d, quarantined %d\n",
 			x.Inserted, x.Updated, x.Unchanged, x.Superseded, x.Deleted, x.Ghosts, x.Quarantined)
 	}
 	if x.State == store.StatePublished {
 		return nil
 	}
-	err := fmt.Errorf("export %d of %s is %s: %s: %s", x.ID, x.Payer, x.State, x.ErrorCode, printable(x.Error))
+	became := "is " + string(x.State)
+	if x.State == store.StateFailed {
+		became = "failed"
+	}
+	err := fmt.Errorf("export %d of %s %s: %s: %s", x.ID, x.Payer, became, x.ErrorCode, printable(x.Error))
 	if x.Hint != "" {
 		err = fmt.Errorf("%w\n  what to do: %s", err, x.Hint)
 	}

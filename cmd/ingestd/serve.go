@@ -54,7 +54,7 @@ func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer,
 	}
 	logger.InfoContext(ctx, "ingestd starts", "version", buildVersion(), "payers", len(c.Payers))
 	d, err := daemon.Open(ctx, daemon.Options{
-		Config: c, Logger: logger, Version: buildVersion(), SkipMigrations: skipMigrations, Wait: true,
+		Config: c, Logger: logger, Version: buildVersion(), Host: hostName(), SkipMigrations: skipMigrations, Wait: true,
 		Load: func() (*config.Config, error) { return config.Load(path) }, Hangups: hangups, Level: level,
 		Notify: notifier(ctx, logger), Watchdog: watchdog,
 	})

@@ -1,82 +1,93 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"ingestd/internal/config"
-	"ingestd/internal/daemon"
 	"ingestd/internal/ops"
 )
 
 func newStatusCommand() *cobra.Command {
-	var output string
-	var asJSON bool
+	var asJSON, watch bool
+	interval := 2 * time.Second
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show, for each payer, how fresh its data is, and why",
-		Args:  cobra.NoArgs,
+		Long: `Shows, for each payer of the configuration, its state, how old what is published of it is, when it was last published, when it is due
+next, what the last export brought, and why it was not published and what to do, if it was not.
+
+With --watch, it goes on until Ctrl-C: on a terminal it draws anew every --interval; elsewhere it prints a block (a line of JSON with
+--output json) each time a payer's state, export or error changes.`,
+		Example: `  ingestd status
+  ingestd status --watch
+  ingestd status --output json --server http://127.0.0.1:8090`,
+		Args: cobra.NoArgs,
 	}
-	path := addConfigFlag(cmd)
-	cmd.Flags().StringVar(&output, "output", "table", "form of the output: table or json")
+	flags := addControlFlags(cmd)
+	output := addListOutput(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "the same as --output json")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on until Ctrl-C")
+	cmd.Flags().DurationVar(&interval, "interval", interval, "how often --watch looks")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if asJSON {
-			output = "json"
+			output.value = formatJSON
 		}
-		if output != "table" && output != "json" {
-			return usageError{fmt.Errorf("--output %q: expected table or json", output)}
+		if watch && output.value == formatCSV {
+			return usageError{fmt.Errorf("--watch goes with table and json, not with --output %s", output)}
 		}
-		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
-			if err := d.Prepare(cmd.Context(), false); err != nil {
-				return err
+		if interval < 100*time.Millisecond {
+			return usageError{fmt.Errorf("--interval %s: expected at least 100ms", interval)}
+		}
+		return withControl(cmd, flags, func(c control) error {
+			if watch {
+				return watchStatus(cmd.Context(), c, newWatchScreen(cmd.OutOrStdout(), output.value == formatJSON), interval)
 			}
-			now := time.Now()
-			status, err := ops.Status(cmd.Context(), d.Store, c.Payers, now)
+			status, err := c.Status(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if output == "json" {
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(status)
+			if output.value != formatTable {
+				return printList(cmd.OutOrStdout(), output, status, nil)
 			}
-			return printStatus(cmd.OutOrStdout(), status, now)
+			return printStatus(cmd.OutOrStdout(), status, time.Now())
 		})
 	}
 	return cmd
 }
 
 func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PAYER\tSTATE\tFRESHNESS\tLAST SUCCESS\tNEXT RUN\tLINES\tBYTES\tCHANGED")
+	var b strings.Builder
+	t := newTable("PAYER", "STATE", "FRESHNESS", "LAST SUCCESS", "NEXT RUN", ">LINES", ">BYTES", ">CHANGED")
 	for _, s := range status {
-		freshness, lines, bytes, changed := "-", "-", "-", "-"
+		var freshness, lines, bytes, what string
 		if s.FreshnessSeconds != nil {
-			freshness = shortDuration(time.Duration(*s.FreshnessSeconds * float64(time.Second)))
+			freshness = seconds(*s.FreshnessSeconds)
 		}
 		if s.StaleSince != nil {
 			freshness += fmt.Sprintf(" (no publish within %s)", shortDuration(time.Duration(s.FreshnessSLOSeconds*float64(time.Second))))
 		}
 		if e := s.LastExport; e != nil {
-			lines, bytes = strconv.FormatInt(e.Lines, 10), byteCount(e.Bytes)
-			changed = fmt.Sprintf("+%d ~%d -%d", e.Inserted, e.Updated, e.Deleted+e.Ghosts)
+			lines, bytes, what = strconv.FormatInt(e.Lines, 10), byteCount(e.Bytes), changed(*e)
 		}
 		next := in(s.NextRun, now)
 		if s.PausedAt != nil {
-			next = "paused"
+			next = "paused by " + s.PausedBy
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Payer, s.State, freshness,
-			ago(s.LastSuccess, now), next, lines, bytes, changed)
+		state := s.State
+		if s.StalledSince != nil {
+			state += ", stalled"
+		}
+		t.row(s.Payer, state, freshness, ago(s.LastSuccess, now), next, lines, bytes, what)
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	t.write(&b, "")
+	if len(status) == 0 {
+		b.Reset()
+		b.WriteString("the configuration has no payers\n")
 	}
 	for _, s := range status {
 		if len(s.ConfigMismatch) > 0 {
@@ -86,10 +97,13 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 		if s.LastError == nil {
 			continue
 		}
-		fmt.Fprintf(out, "\n%s: export %d: %s: %s\n", s.Payer, s.LastError.ExportID, s.LastError.Code, printable(s.LastError.Message))
+		fmt.Fprintf(&b, "\n%s: export %d: %s: %s\n", s.Payer, s.LastError.ExportID, s.LastError.Code, printable(s.LastError.Message))
 		if s.LastError.Hint != "" {
-			fmt.Fprintf(out, "  what to do: %s\n", s.LastError.Hint)
+			fmt.Fprintf(&b, "  what to do: %s\n", printable(s.LastError.Hint))
 		}
+	}
+	if _, err := io.WriteString(out, b.String()); err != nil {
+		return fmt.Errorf("print the status: %w", err)
 	}
 	return nil
 }
@@ -103,7 +117,10 @@ func ago(t *time.Time, now time.Time) string {
 
 func in(t *time.Time, now time.Time) string {
 	if t == nil {
-		return "-"
+		return ""
 	}
 	return "in " + shortDuration(t.Sub(now))
 }
+
+// seconds writes a number of seconds as a duration.
+func seconds(n float64) string { return shortDuration(time.Duration(n * float64(time.Second))) }

@@ -28,7 +28,7 @@ var may = map[string][]string{
 	"internal/scheduler": {
 		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/smartauth", "internal/store",
 	},
-	"internal/ops": {"internal/config", "internal/scheduler", "internal/store"},
+	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
 		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",

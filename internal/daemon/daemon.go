@@ -29,6 +29,8 @@ type Options struct {
 	SkipMigrations bool
 	// Wait makes Run wait for a database that is not there yet; without it Open fails.
 	Wait bool
+	// Host is this host's name, for the audit.
+	Host string
 	// Queue, where set, makes the engine work the exports of that queue alone, for a run in the foreground.
 	Queue string
 	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
@@ -208,7 +210,7 @@ func (d *Daemon) listen(ctx context.Context) (*ops.Server, net.Listener, error) 
 	}
 	d.logger.InfoContext(ctx, "admin listener", "address", listener.Addr().String())
 	return ops.NewServer(ops.ServerOptions{
-		Store: d.Database.Store, Metrics: d.metrics, Logger: d.logger, Token: token, Version: d.options.Version,
+		Store: d.Database.Store, Engine: d.Engine, Metrics: d.metrics, Logger: d.logger, Token: token, Version: d.options.Version, Host: d.options.Host,
 		Config: func() (*config.Config, time.Time) {
 			now := d.using.Load()
 			return now.config, now.loadedAt

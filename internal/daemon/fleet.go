@@ -184,7 +184,7 @@ func (d *Daemon) endRemoved(ctx context.Context, f *fleet, removed string) error
 		if !d.retired.has(x.Payer) && time.Since(since) < removedPatience {
 			continue
 		}
-		err := d.Engine.Cancel(ctx, x.ID, "reload.removed_payers")
+		err := d.Engine.Cancel(ctx, x.ID, store.Actor{Name: "reload.removed_payers", Source: store.SourceDaemon, Host: f.self.Host})
 		if _, over := errors.AsType[*scheduler.StateError](err); over {
 			continue // it has ended, or another instance was faster
 		}

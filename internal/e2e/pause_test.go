@@ -18,7 +18,7 @@ func TestPause_lets_schedules_rest_and_resume_makes_one_tick_up(t *testing.T) {
 	if out, err := s.run("pause", "resting"); err != nil || !strings.Contains(out, "paused resting") {
 		t.Fatalf("got %q, %v", out, err)
 	}
-	if _, err := s.run("pause", "nobody"); err == nil || !strings.Contains(err.Error(), "no payer") {
+	if _, err := s.run("pause", "nobody"); err == nil || !strings.Contains(err.Error(), "not in the configuration") {
 		t.Errorf("pause of an unknown payer: got %v", err)
 	}
 	daemon := s.start("serve")

@@ -1,3 +1,3 @@
 // Package ops is what an ops team sees of a running ingestd: health, metrics and the state of the payers, over the admin
-// listener. It reads the store and asks the scheduler; it changes nothing by itself.
+// listener; and what operators may change: Direct does it on the database, the admin API by Direct, and Client by the admin API.
 package ops

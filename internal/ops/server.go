@@ -2,26 +2,25 @@ package ops
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"ingestd/internal/config"
+	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
 )
 
 // ServerOptions are what the admin listener needs.
 type ServerOptions struct {
-	Store *store.Store
+	Store  *store.Store
+	Engine *scheduler.Engine
 	// Config returns the configuration that is in use, and since when.
 	Config  func() (*config.Config, time.Time)
 	Version string
@@ -29,24 +28,33 @@ type ServerOptions struct {
 	Logger  *slog.Logger
 	// Token must be sent as a bearer token for everything but health; empty on a loopback listener only.
 	Token string
+	// Host is this host's name, for the audit.
+	Host string
 }
 
 // Server is the admin listener's handler.
 type Server struct {
 	options ServerOptions
+	direct  Direct
 	mux     *http.ServeMux
 }
 
 // NewServer returns the handler of the admin listener.
 func NewServer(o ServerOptions) *Server {
-	s := &Server{options: o, mux: http.NewServeMux()}
+	payers := func() []config.Payer {
+		c, _ := o.Config()
+		return c.Payers
+	}
+	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers}, mux: http.NewServeMux()}
+	guard := newGuard(o.Token)
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.Handle("GET /metrics", s.guarded(promhttp.HandlerFor(o.Metrics.Registry(), promhttp.HandlerOpts{
+	s.mux.Handle("GET /metrics", guard.wrap(promhttp.HandlerFor(o.Metrics.Registry(), promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, Timeout: 2 * scrapeTimeout, MaxRequestsInFlight: 4,
 	})))
-	s.mux.Handle("GET /api/v1/payers", s.guarded(http.HandlerFunc(s.payers)))
-	s.mux.Handle("GET /api/v1/config", s.guarded(http.HandlerFunc(s.config)))
+	api := http.NewServeMux()
+	s.routeAPI(api)
+	s.mux.Handle("/api/", guard.wrap(inJSON(api)))
 	return s
 }
 
@@ -87,24 +95,6 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return fmt.Errorf("admin listener: %w", err)
 }
 
-// guarded lets a request pass only with the token. The comparison takes the same time whatever is wrong.
-func (s *Server) guarded(next http.Handler) http.Handler {
-	if s.options.Token == "" {
-		return next
-	}
-	want := sha256.Sum256([]byte(s.options.Token))
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		got := sha256.Sum256([]byte(token))
-		if !ok || subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="ingestd"`)
-			http.Error(w, "the admin token is required: send it as Authorization: Bearer …", http.StatusUnauthorized)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // healthz says that the process runs and answers: what a supervisor restarts it for. It does not ask the database, whose
 // failure a restart does not mend.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
@@ -133,16 +123,39 @@ func reason(err error) string {
 	return "the database does not answer"
 }
 
-func (s *Server) payers(w http.ResponseWriter, r *http.Request) {
-	c, _ := s.options.Config()
-	status, err := Status(r.Context(), s.options.Store, c.Payers, time.Now())
-	if err != nil {
-		s.options.Logger.WarnContext(r.Context(), "status: the database did not answer", "error", err)
-		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"error": "the database does not answer"})
-		return
-	}
-	writeJSON(w, http.StatusOK, status)
+// inJSON makes the router's own refusals (404, 405) JSON like all others.
+func inJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		refused := refusal{header: w.Header()}
+		mux.ServeHTTP(&refused, r)
+		p := &Problem{Code: "not_found", Message: "there is nothing at this path", Status: http.StatusNotFound}
+		if refused.status == http.StatusMethodNotAllowed {
+			p = &Problem{
+				Code: "method", Message: "this path takes " + w.Header().Get("Allow"), Status: http.StatusMethodNotAllowed,
+			}
+		}
+		writeJSON(w, p.Status, p)
+	})
 }
+
+// refusal is an answer of the router of which its status and header count.
+type refusal struct {
+	header http.Header
+	status int
+}
+
+// Header implements http.ResponseWriter.
+func (r *refusal) Header() http.Header { return r.header }
+
+// Write implements http.ResponseWriter.
+func (r *refusal) Write(p []byte) (int, error) { return len(p), nil }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *refusal) WriteHeader(status int) { r.status = status }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")

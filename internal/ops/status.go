@@ -66,6 +66,11 @@ type ExportSummary struct {
 	Ghosts          int64   `json:"ghosts"`
 	Quarantined     int64   `json:"quarantined"`
 	Seconds         float64 `json:"seconds"`
+	// StartedAt is when it was recorded; FinishedAt is null while it is not over.
+	StartedAt  time.Time  `json:"started_at"`
+	FinishedAt *time.Time `json:"finished_at"`
+	// ErrorCode is why it was not published, or is held.
+	ErrorCode string `json:"error_code,omitempty"`
 }
 
 // Summarize returns an export in numbers; seconds of one that is not finished count until now.
@@ -78,7 +83,7 @@ func Summarize(e store.Export, now time.Time) ExportSummary {
 		ExportID: e.ID, Payer: e.Payer, State: string(e.State), Kind: string(e.Kind), TransactionTime: e.TransactionTime,
 		Lines: e.Lines, Bytes: e.Bytes, WireBytes: e.WireBytes, Inserted: e.Inserted, Updated: e.Updated,
 		Unchanged: e.Unchanged, Superseded: e.Superseded, Deleted: e.Deleted, Ghosts: e.Ghosts, Quarantined: e.Quarantined,
-		Seconds: max(0, end.Sub(e.CreatedAt).Seconds()),
+		Seconds: max(0, end.Sub(e.CreatedAt).Seconds()), StartedAt: e.CreatedAt.UTC(), FinishedAt: orNil(e.FinishedAt), ErrorCode: e.ErrorCode,
 	}
 }
 
@@ -108,6 +113,18 @@ func Status(ctx context.Context, s *store.Store, payers []config.Payer, now time
 	return all, nil
 }
 
+// lastError is why an export was not published; nil where it was, or where nothing has failed yet.
+func lastError(x store.Export) *ErrorSummary {
+	if x.ErrorCode == "" {
+		return nil
+	}
+	at := x.FinishedAt
+	if at.IsZero() {
+		at = x.CreatedAt
+	}
+	return &ErrorSummary{ExportID: x.ID, At: at.UTC(), Code: x.ErrorCode, Message: x.Error, Hint: x.Hint}
+}
+
 func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerStatus {
 	status := PayerStatus{Payer: p.Name, State: "never"}
 	if last := known.Last; last.ID != 0 {
@@ -123,13 +140,7 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 		if last.State == store.StatePolling && !last.StalledAt.IsZero() {
 			status.StalledSince = &last.StalledAt
 		}
-		if last.ErrorCode != "" {
-			at := last.FinishedAt
-			if at.IsZero() {
-				at = last.CreatedAt
-			}
-			status.LastError = &ErrorSummary{ExportID: last.ID, At: at, Code: last.ErrorCode, Message: last.Error, Hint: last.Hint}
-		}
+		status.LastError = lastError(last)
 	}
 	if !p.Enabled && (status.State == "never" || status.State == "idle") {
 		status.State = "disabled"

@@ -109,7 +109,7 @@ func TestCLN3_a_stop_deletes_nothing_and_what_is_deleted_is_not_polled(t *testin
 	work(t, other)
 	before := polls()
 	wait(t, "a poll after the restart", func() bool { return polls() > before })
-	if err := other.Cancel(t.Context(), id, "a test"); err != nil {
+	if err := other.Cancel(t.Context(), id, store.Actor{Name: "a test"}); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "the DELETE", func() bool { _, deleted := p.seen(); return slices.Equal(deleted, []string{"1"}) })

@@ -69,7 +69,7 @@ func TestStartExport_ends_at_the_payer_what_was_canceled_meanwhile(t *testing.T)
 	var id int64
 	p.onKickOff = func(http.ResponseWriter, int) bool {
 		wait(t, "the export's number", func() bool { return id != 0 })
-		if err := e.Cancel(t.Context(), id, "a test"); err != nil {
+		if err := e.Cancel(t.Context(), id, store.Actor{Name: "a test"}); err != nil {
 			t.Error(err)
 		}
 		return true

@@ -181,7 +181,7 @@ func TestNotify_tells_each_export_that_is_held(t *testing.T) {
 	export(store.StatePublished)
 	count = 4
 	first := export(store.StateHeld)
-	if err := e.Reject(t.Context(), first, "ops"); err != nil {
+	if err := e.Reject(t.Context(), first, store.Actor{Name: "ops"}); err != nil {
 		t.Fatal(err)
 	}
 	second := export(store.StateHeld)

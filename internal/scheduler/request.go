@@ -21,6 +21,8 @@ type RunOptions struct {
 	Full bool
 	// Since asks for what changed since then; zero leaves it to the watermark.
 	Since time.Time
+	// By is who starts it.
+	By store.Actor
 }
 
 // UnknownPayerError says that the configuration has no payer of that name.
@@ -44,8 +46,12 @@ func (e *Engine) Start(ctx context.Context, payer string, o RunOptions) (int64, 
 	request.Trigger, request.Queue = store.TriggerManual, e.options.Queue
 	var id int64
 	err = e.store.InTx(ctx, func(tx pgx.Tx) (err error) {
-		id, err = e.beginTx(ctx, tx, request)
-		return err
+		if id, err = e.beginTx(ctx, tx, request); err != nil {
+			return err
+		}
+		return e.store.AuditTx(ctx, tx, o.By, store.ActionRun, store.ExportObject(id), map[string]any{
+			"payer": payer, "kind": request.Kind, "since": request.Since, "foreground": request.Queue != "",
+		})
 	})
 	if err != nil {
 		return id, err

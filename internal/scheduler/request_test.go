@@ -155,19 +155,19 @@ func TestCancel_Release_and_Reject_act_on_what_they_are_for(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Release(ctx, id, "op"); !isA[*StateError](err) {
+	if err := e.Release(ctx, id, store.Actor{Name: "op"}); !isA[*StateError](err) {
 		t.Errorf("release of one that is not held: got %v", err)
 	}
-	if err := e.Reject(ctx, id, "op"); !isA[*StateError](err) {
+	if err := e.Reject(ctx, id, store.Actor{Name: "op"}); !isA[*StateError](err) {
 		t.Errorf("reject of one that is not held: got %v", err)
 	}
-	if err := e.Cancel(ctx, id, "op"); err != nil {
+	if err := e.Cancel(ctx, id, store.Actor{Name: "op"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Cancel(ctx, id, "op"); !isA[*StateError](err) {
+	if err := e.Cancel(ctx, id, store.Actor{Name: "op"}); !isA[*StateError](err) {
 		t.Errorf("cancel of one that is over: got %v", err)
 	}
-	if err := e.Cancel(ctx, id+1, "op"); !errors.Is(err, store.ErrNoExport) {
+	if err := e.Cancel(ctx, id+1, store.Actor{Name: "op"}); !errors.Is(err, store.ErrNoExport) {
 		t.Errorf("cancel of none: got %v", err)
 	}
 	if id, err = e.Start(ctx, "p", RunOptions{}); err != nil {
@@ -176,7 +176,7 @@ func TestCancel_Release_and_Reject_act_on_what_they_are_for(t *testing.T) {
 	if _, err := s.Pool().Exec(ctx, `UPDATE ingest.export SET state = 'held' WHERE id = $1`, id); err != nil {
 		t.Fatal(err)
 	}
-	if err := e.Release(ctx, id, "op"); err != nil {
+	if err := e.Release(ctx, id, store.Actor{Name: "op"}); err != nil {
 		t.Fatal(err)
 	}
 	if x, err := s.Export(ctx, id); err != nil || x.State != store.StatePublishing || !x.Released {
@@ -247,7 +247,7 @@ func TestReap_takes_over_what_nobody_works_on_and_nothing_else(t *testing.T) {
 	lease.Release(ctx)
 	overdue()
 	reap(2, "the first one's instance is gone")
-	if err := e.Cancel(ctx, id, "op"); err != nil {
+	if err := e.Cancel(ctx, id, store.Actor{Name: "op"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Pool().Exec(ctx, `DELETE FROM river.river_job`); err != nil {

@@ -243,6 +243,12 @@ func exportRow(ctx context.Context, db querier, sql string, args ...any) (Export
 	return e, nil
 }
 
+// ExportForUpdateTx returns the export of that number and keeps others from changing it until the transaction ends; ErrNoExport where
+// there is none.
+func (s *Store) ExportForUpdateTx(ctx context.Context, tx pgx.Tx, id int64) (Export, error) {
+	return lockRow(ctx, tx, id)
+}
+
 // lockRow reads an export and keeps others from changing it until the transaction ends.
 func lockRow(ctx context.Context, tx pgx.Tx, id int64) (Export, error) {
 	return exportRow(ctx, tx, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1 FOR UPDATE`, id)
@@ -250,8 +256,13 @@ func lockRow(ctx context.Context, tx pgx.Tx, id int64) (Export, error) {
 
 // Exports lists the newest exports first: of one payer, or of all where payer is empty.
 func (s *Store) Exports(ctx context.Context, payer string, limit int) ([]Export, error) {
+	return s.ExportsIn(ctx, payer, "", limit)
+}
+
+// ExportsIn is Exports of those in one state, or in any where state is empty.
+func (s *Store) ExportsIn(ctx context.Context, payer string, state State, limit int) ([]Export, error) {
 	rows, err := s.pool.Query(ctx, `SELECT `+exportColumns+` FROM ingest.export
-		WHERE $1 = '' OR payer = $1 ORDER BY id DESC LIMIT $2`, payer, limit)
+		WHERE ($1 = '' OR payer = $1) AND ($2 = '' OR state = $2) ORDER BY id DESC LIMIT $3`, payer, state, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the exports: %w", err)
 	}

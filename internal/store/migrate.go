@@ -51,7 +51,10 @@ const migrationLock = 0x696e6765737464
 
 // Migrate brings the control schema and the job engine's tables to the versions that this binary needs, under a lock: of
 // several instances one migrates and the others wait for it. It returns the migrations that it applied.
-func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
+func (s *Store) Migrate(ctx context.Context) ([]Migration, error) { return s.MigrateBy(ctx, Actor{}) }
+
+// MigrateBy is Migrate by an operator's word.
+func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
@@ -93,7 +96,7 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
 			if err != nil {
 				return fmt.Errorf("record migration %04d_%s: %w", m.Version, m.Name, err)
 			}
-			return nil
+			return s.auditMigrationTx(ctx, tx, by, m)
 		})
 		if err != nil {
 			return applied, err
@@ -110,6 +113,18 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) {
 		return applied, fmt.Errorf("migrate the job engine's tables: %w", err)
 	}
 	return applied, nil
+}
+
+// auditMigrationTx records a migration, unless it is older than the table of audit events.
+func (s *Store) auditMigrationTx(ctx context.Context, tx pgx.Tx, by Actor, m Migration) error {
+	var exists bool
+	if err := tx.QueryRow(ctx, `SELECT to_regclass('ingest.audit_event') IS NOT NULL`).Scan(&exists); err != nil {
+		return fmt.Errorf("look for the audit events: %w", err)
+	}
+	if !exists {
+		return nil
+	}
+	return s.AuditTx(ctx, tx, by, ActionMigrate, fmt.Sprintf("schema %04d_%s", m.Version, m.Name), nil)
 }
 
 // Migrations lists the migrations of the control schema, applied or not.

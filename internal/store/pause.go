@@ -14,16 +14,21 @@ type Pause struct {
 	By string
 }
 
-// PausePayers lets the schedules of payers rest until ResumePayersTx. Exports that run go on, and can be started by hand.
-func (s *Store) PausePayers(ctx context.Context, payers []string, by string) error {
-	_, err := s.pool.Exec(ctx, `
+// PausePayersTx lets the schedules of payers rest until ResumePayersTx, and returns those of them that were not resting yet. Exports
+// that run go on, and can be started by hand.
+func (s *Store) PausePayersTx(ctx context.Context, tx pgx.Tx, payers []string, by string) ([]string, error) {
+	rows, err := tx.Query(ctx, `
 		INSERT INTO ingest.payer (payer, paused_at, paused_by) SELECT unnest($1::text[]), now(), $2
 		ON CONFLICT (payer) DO UPDATE SET paused_at = now(), paused_by = excluded.paused_by
-		WHERE payer.paused_at IS NULL`, payers, by)
+		WHERE payer.paused_at IS NULL RETURNING payer`, payers, by)
 	if err != nil {
-		return fmt.Errorf("pause payers: %w", err)
+		return nil, fmt.Errorf("pause payers: %w", err)
 	}
-	return nil
+	paused, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("pause payers: %w", err)
+	}
+	return paused, nil
 }
 
 // ResumePayersTx ends the rest of payers, and returns those of them that were resting.

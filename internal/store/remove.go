@@ -32,14 +32,20 @@ const (
 // versions, attachments, exports, watermarks and ticks deleted. It fails with ErrExportRunning while an export of the payer is not
 // finished or not cleaned up. Readers are not kept waiting: where one of them holds a table for longer than 200 ms, it lets go and
 // tries again, for a minute.
-func (s *Store) RemovePayer(ctx context.Context, payer string) (Removed, error) {
+func (s *Store) RemovePayer(ctx context.Context, payer string, by Actor) (Removed, error) {
 	for attempt := 1; ; attempt++ {
 		var removed Removed
 		err := s.InTx(ctx, func(tx pgx.Tx) error {
 			r := remover{store: s, tx: tx, payer: payer}
 			err := r.remove(ctx)
 			removed = r.removed
-			return err
+			if err != nil {
+				return err
+			}
+			return s.AuditTx(ctx, tx, by, ActionRemovePayer, PayerObject(payer), map[string]any{
+				"tables": removed.Tables, "rows": removed.Rows, "history": removed.History, "exports": removed.Exports,
+				"attachments": removed.Attached,
+			})
 		})
 		if err == nil || SQLState(err) != pgerrcodeLockNotAvailable || attempt == removeAttempts {
 			return removed, err

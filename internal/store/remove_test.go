@@ -31,7 +31,7 @@ func TestRemovePayer_removes_all_of_one_payer_and_nothing_of_another(t *testing.
 		load(payer, true, patient("a", "", "1"), patient("b", "", "1"), "not JSON")
 		load(payer, true, patient("a", "", "2"))
 	}
-	if _, err := s.RemovePayer(t.Context(), "gone"); !errors.Is(err, store.ErrExportRunning) {
+	if _, err := s.RemovePayer(t.Context(), "gone", store.Actor{Name: "an auditor"}); !errors.Is(err, store.ErrExportRunning) {
 		t.Fatalf("got %v for a payer whose exports are not cleaned up", err)
 	}
 	if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET cleaned_up_at = now()`); err != nil {
@@ -69,9 +69,13 @@ func TestRemovePayer_removes_all_of_one_payer_and_nothing_of_another(t *testing.
 	}
 	read := time.AfterFunc(500*time.Millisecond, func() { _ = reader.Rollback(t.Context()); conn.Release() })
 	defer read.Stop()
-	removed, err := s.RemovePayer(t.Context(), "gone")
+	removed, err := s.RemovePayer(t.Context(), "gone", store.Actor{Name: "an auditor"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	events, err := s.AuditEvents(t.Context(), store.AuditFilter{Action: store.ActionRemovePayer}, 10)
+	if err != nil || len(events) != 1 || events[0].Object != "payer gone" || events[0].Actor != "an auditor" {
+		t.Errorf("the audit says %+v, %v", events, err)
 	}
 	if removed.Tables != 1 || removed.Exports != 2 || removed.Watermarks != 1 || removed.History == 0 {
 		t.Errorf("removed %+v", removed)
@@ -114,7 +118,7 @@ func TestRemovePayer_keeps_no_reader_waiting_while_it_deletes(t *testing.T) {
 	}
 	var group errgroup.Group
 	group.Go(func() error {
-		_, err := s.RemovePayer(t.Context(), "p")
+		_, err := s.RemovePayer(t.Context(), "p", store.Actor{Name: "an operator"})
 		return err
 	})
 	until(t, s, `SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DELETE FROM "fhir_history"."patient"%'

@@ -17,6 +17,8 @@ type RetryOptions struct {
 	History string
 	// Newcomers says what becomes of Patients that were not here before, as for the export itself.
 	Newcomers Newcomers
+	// By is who asks for it.
+	By Actor
 }
 
 // Retried is what became of the quarantined lines of an export.
@@ -58,7 +60,13 @@ func (s *Store) RetryQuarantine(ctx context.Context, exportID int64, o RetryOpti
 		r := retry{store: s, export: e, options: o}
 		err := inPublishTx(ctx, s.pool, func(tx pgx.Tx) error {
 			r.tx = tx
-			return r.batch(ctx, &after)
+			if err := r.batch(ctx, &after); err != nil || r.done.Lines == 0 {
+				return err
+			}
+			return s.AuditTx(ctx, tx, o.By, ActionRetryQuarantine, ExportObject(exportID), map[string]any{
+				"payer": e.Payer, "lines": r.done.Lines, "inserted": r.done.Inserted, "updated": r.done.Updated,
+				"superseded": r.done.Superseded, "refused": r.done.Refused,
+			})
 		})
 		if err != nil {
 			return all, err

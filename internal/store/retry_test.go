@@ -51,6 +51,10 @@ func TestRetryQuarantine(t *testing.T) {
 	if err != nil || len(all) != 4 || all[0].Result != "loaded" || all[3].Result != "" {
 		t.Errorf("with those that were loaded: %+v, %v", all, err)
 	}
+	events, err := s.AuditEvents(t.Context(), store.AuditFilter{Action: store.ActionRetryQuarantine}, 10)
+	if err != nil || len(events) != 2 || events[0].Object != store.ExportObject(e.ID) {
+		t.Errorf("the audit says %+v, %v; want an event for each of two retries", events, err)
+	}
 	if again, err := s.RetryQuarantine(t.Context(), e.ID, store.RetryOptions{RepairText: true}); err != nil || again.Lines != 1 {
 		t.Errorf("again: %+v, %v", again, err)
 	}

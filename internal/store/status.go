@@ -79,15 +79,20 @@ func (s *Store) PayerStates(ctx context.Context) (map[string]PayerState, error) 
 
 // Progress is how far the loading of an export is.
 type Progress struct {
-	State                          State
-	Waiting                        bool    // it has not begun: as many exports run as may
-	PayerProgress                  string  // what the payer says while it is at work
-	PayerPercent                   float64 // -1 where unknown
-	Files, FilesLoaded             int
-	Lines, Bytes, WireBytes        int64
-	Expected                       int64 // lines that the manifest promises; 0 where it does not say for every file
-	Staged, Unchanged, Quarantined int64
-	Unproven                       int // files whose end only the closed connection marked
+	State         State   `json:"state"`
+	Waiting       bool    `json:"waiting"`        // it has not begun: as many exports run as may
+	PayerProgress string  `json:"payer_progress"` // what the payer says while it is at work
+	PayerPercent  float64 `json:"payer_percent"`  // -1 where unknown
+	Files         int     `json:"files"`
+	FilesLoaded   int     `json:"files_loaded"`
+	Lines         int64   `json:"lines"`
+	Bytes         int64   `json:"bytes"`
+	WireBytes     int64   `json:"wire_bytes"`
+	Expected      int64   `json:"expected_lines"` // that the manifest promises; 0 where it does not say for every file
+	Staged        int64   `json:"staged"`
+	Unchanged     int64   `json:"unchanged"`
+	Quarantined   int64   `json:"quarantined"`
+	Unproven      int     `json:"unproven_files"` // whose end only the closed connection marked
 }
 
 // Progress returns how far an export is.
@@ -110,10 +115,16 @@ func (s *Store) Progress(ctx context.Context, id int64) (Progress, error) {
 
 // TypeLedger is the ledger of an export for one resource type.
 type TypeLedger struct {
-	ResourceType                                              string
-	Lines, Bytes                                              int64
-	Inserted, Updated, Unchanged, Superseded, Deleted, Ghosts int64
-	Files                                                     int64
+	ResourceType string `json:"resource_type"`
+	Lines        int64  `json:"lines"`
+	Bytes        int64  `json:"bytes"`
+	Inserted     int64  `json:"inserted"`
+	Updated      int64  `json:"updated"`
+	Unchanged    int64  `json:"unchanged"`
+	Superseded   int64  `json:"superseded"`
+	Deleted      int64  `json:"deleted"`
+	Ghosts       int64  `json:"ghosts"`
+	Files        int64  `json:"files"`
 }
 
 // TypeLedgers returns the ledger of an export by type. Lines and bytes are those of the files that the manifest gives the
@@ -140,4 +151,14 @@ func (s *Store) TypeLedgers(ctx context.Context, id int64) ([]TypeLedger, error)
 		return nil, fmt.Errorf("read the ledger of export %d: %w", id, err)
 	}
 	return ledgers, nil
+}
+
+// HasLeader reports whether an instance leads the job engine, so that what is enqueued will be worked soon.
+func (s *Store) HasLeader(ctx context.Context) (bool, error) {
+	var leads bool
+	err := s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM `+EngineSchema+`.river_leader WHERE expires_at > now())`).Scan(&leads)
+	if err != nil {
+		return false, fmt.Errorf("look for an instance that leads: %w", err)
+	}
+	return leads, nil
 }
