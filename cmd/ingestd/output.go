@@ -230,6 +230,9 @@ func csvCell(v reflect.Value) string {
 	case reflect.String:
 		return textCell(v.String())
 	case reflect.Map, reflect.Slice:
+		if v.Len() == 0 {
+			return ""
+		}
 		text, err := json.Marshal(v.Interface())
 		if err != nil {
 			return ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"time"
 
@@ -61,6 +62,10 @@ With --detach, it leaves the work to the daemons: it prints the new export's num
 		c, err := loadConfig(*flags.config)
 		if err != nil {
 			return err
+		}
+		// A mistyped name must neither migrate a database nor start an engine.
+		if !slices.ContainsFunc(c.Payers, func(p config.Payer) bool { return p.Name == args[0] }) {
+			return explained(&scheduler.UnknownPayerError{Name: args[0]})
 		}
 		x, err := runForeground(cmd.Context(), c, args[0], options, cmd.ErrOrStderr())
 		if err != nil {
@@ -138,9 +143,6 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 	err = group.Wait()
 	if ctx.Err() != nil {
 		return x, errors.New("stopped at a checkpoint: run it again, or let a daemon go on with it")
-	}
-	if _, ok := errors.AsType[*scheduler.UnknownPayerError](err); ok {
-		return x, usageError{err}
 	}
 	return x, err
 }

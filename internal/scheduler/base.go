@@ -18,6 +18,9 @@ func (e *Engine) noteBases(ctx context.Context, payers []string) {
 			continue
 		}
 		before, err := e.store.NoteBase(ctx, name, p.Config.FHIRURL)
+		if ctx.Err() != nil {
+			return // it is to stop: nothing is wrong
+		}
 		if err != nil {
 			e.logger.WarnContext(ctx, "the payer's base URL cannot be compared with the last one", "payer", name, "error", err)
 			continue

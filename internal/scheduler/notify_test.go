@@ -191,7 +191,7 @@ func TestNotify_tells_each_export_that_is_held(t *testing.T) {
 		held[0].LastSuccess == nil || held[0].Code != store.HeldCode || held[0].Hint == "" {
 		t.Errorf("told %+v, want both exports that are held, with numbers", held)
 	}
-	if err := e.Release(t.Context(), second, "ops"); err != nil {
+	if err := e.Release(t.Context(), second, store.Actor{Name: "ops"}); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "the publish", func() bool { return state(t, s, second) == store.StatePublished })
