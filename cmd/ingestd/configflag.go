@@ -17,7 +17,7 @@ func addConfigFlag(cmd *cobra.Command) *string {
 	if path == "" {
 		path = "/etc/ingestd/ingestd.yaml"
 	}
-	return cmd.Flags().String("config", path, "the configuration `file`, or env:NAME for a variable that holds its text (INGESTD_CONFIG)")
+	return cmd.Flags().String("config", path, "the configuration `file`, or env:NAME for its text in a variable (INGESTD_CONFIG)")
 }
 
 // loadConfig reads a configuration; one that cannot be used is an error of usage, with a line for each problem.

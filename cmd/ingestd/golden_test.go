@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/user"
@@ -69,6 +70,26 @@ func (term *terminal) configure(global string, payers ...[3]string) {
 			p[0], p[1], p[2])
 	}
 	term.write("ingestd.yaml", text)
+}
+
+// index puts an index into the configuration.
+func (term *terminal) index(index string) {
+	term.t.Helper()
+	name := filepath.Join(term.dir, "ingestd.yaml")
+	text, err := os.ReadFile(name)
+	if err != nil {
+		term.t.Fatal(err)
+	}
+	database := regexp.MustCompile(`(?m)^database: \{.*(url: .*)\}$`)
+	term.write("ingestd.yaml", database.ReplaceAllString(string(text), "database: {indexes: ["+index+"], $1}"))
+}
+
+// hook starts a webhook that answers with the given status, and returns its URL.
+func (term *terminal) hook(status int) string {
+	term.t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	term.t.Cleanup(server.Close)
+	return server.URL
 }
 
 // payer starts a simulated payer and returns its FHIR base.
@@ -181,6 +202,7 @@ var rules = []struct {
 	{regexp.MustCompile(`(,)[0-9]+\.[0-9]+(e-\d+)?(,)`), "${1}SECONDS$3"},
 	{regexp.MustCompile(`("(freshness_)?seconds": ?)[0-9.e-]+`), "${1}SECONDS"},
 	{regexp.MustCompile(`\(\d+\.\d MB/s\)`), "(RATE)"},
+	{regexp.MustCompile(`\bin (\d+(\.\d+)?(s|ms|µs))(:|\n)`), "in TIME$4"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "SERIES"},
@@ -198,6 +220,7 @@ func (term *terminal) steady(text string) string {
 	}
 	if host := hostName(); host != "" {
 		text = regexp.MustCompile(`\b`+regexp.QuoteMeta(host)+`\b`).ReplaceAllString(text, "HOST")
+		text = regexp.MustCompile(`HOST/\d+`).ReplaceAllString(text, "HOST/PID")
 	}
 	paragraphs := strings.Split(text, "\n\n")
 	for i, before := range paragraphs {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -67,6 +69,13 @@ func TestSession_from_a_key_to_a_migrated_database(t *testing.T) {
 	term.types(exitDone, "exports", "list")
 	term.types(exitDone, "exports", "list", "--output", "json")
 	term.types(exitDone, "exports", "list", "--output", "csv")
+
+	term.note("Webhooks")
+	term.configure(fmt.Sprintf("notify: [{name: taken, url: %q}, {name: refused, url: %q}]", term.hook(http.StatusNoContent), term.hook(http.StatusForbidden)))
+	term.types(exitDone, "notify", "test", "taken")
+	term.types(exitFailed, "notify", "test", "refused", "--event", "stale")
+	term.types(exitUsage, "notify", "test", "nobody")
+	term.types(exitUsage, "notify", "test", "taken", "--event", "rain")
 	term.compare("set-up")
 }
 
@@ -107,6 +116,13 @@ func TestSession_of_an_export_in_the_foreground(t *testing.T) {
 	term.types(exitDone, "doctor", "bluecross")
 	term.types(exitDone, "doctor", "bluecross", "--output", "csv")
 	term.types(exitDone, "psql", "--", "-A", "-c", "SELECT payer, count(*) FROM fhir.patient GROUP BY payer")
+	term.types(exitUsage, "indexes", "build")
+	term.index("{name: updated, types: [Patient], columns: last_updated}")
+	term.types(exitUsage, "indexes", "build", "nobody")
+	term.types(exitDone, "indexes", "build", "bluecross")
+	term.types(exitDone, "indexes", "build")
+	term.index("{name: wrong, columns: no_such_column}")
+	term.types(exitFailed, "indexes", "build", "bluecross")
 	term.types(exitUsage, "payers", "remove", "bluecross")
 	term.configure("", [3]string{"summit", url, ""})
 	term.types(exitUsage, "payers", "remove", "bluecross")
@@ -207,6 +223,7 @@ func TestSession_with_a_daemon_by_its_admin_API(t *testing.T) {
 	types(exitDone, "exports", "show", "1")
 	types(exitDone, "status", "--output", "csv")
 	types(exitFailed, "exports", "cancel", "1")
+	term.types(exitDone, "instances", "list")
 	types(exitDone, "pause", "--all")
 	types(exitDone, "resume", "bluecross")
 	types(exitDone, "audit", "list", "--action", "pause", "--output", "json")
