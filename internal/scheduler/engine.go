@@ -80,6 +80,7 @@ type Engine struct {
 	pace     pace
 	clock    *clock
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
+	stopped  chan struct{} // closed when it has stopped
 }
 
 // New returns an engine. The database must have been migrated.
@@ -95,7 +96,7 @@ func New(o Options) (*Engine, error) {
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
 	e := &Engine{
 		store: o.Store, payers: make(map[string]Payer, len(o.Payers)), logger: o.Logger, observer: o.Observer, options: o,
-		draining: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
+		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
 	}
 	e.retries.clock = e.clock
 	for _, p := range o.Payers {
@@ -153,6 +154,7 @@ const jobTimeout = 2 * time.Minute
 // Run works jobs until ctx ends, and then stops: no new jobs, running loads go on to their next checkpoint, and whatever
 // is not there within the grace period is cut off. Nothing is lost by that, only repeated.
 func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.stopped)
 	// The engine stops by its own rules when ctx ends; what is given to Start ends it.
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -34,7 +34,9 @@ func TestLoadFile_of_a_payer_with_10000_files_does_not_starve_others(t *testing.
 		t.Fatal(err)
 	}
 	work(t, e)
-	loaded := func() int { return number(t, s, `SELECT count(*) FROM ingest.export_file WHERE export_id = $1 AND state = 'loaded'`, first) }
+	loaded := func() int {
+		return number(t, s, `SELECT count(*) FROM ingest.export_file WHERE export_id = $1 AND state = 'loaded'`, first)
+	}
 	wait(t, "the large export to be at it", func() bool { return loaded() > 100 })
 	if n := number(t, s, `SELECT count(*) FROM ingest.export_file WHERE state = 'queued'`); n > 4 {
 		t.Errorf("%d files of the payer are in work, want limits.downloads, 4, at most", n)
