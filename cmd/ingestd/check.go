@@ -86,6 +86,9 @@ func printSummary(out io.Writer, c *config.Config, now time.Time) error {
 	fmt.Fprintf(w, "database\t%s, schema %s, at most %d connections\n", c.Database.URL, c.Database.Schema, c.Database.MaxConnections)
 	fmt.Fprintf(w, "admin\t%s\n", listening(c.Admin.Listen))
 	fmt.Fprintf(w, "jwks\t%s\n", listening(c.JWKS.Listen))
+	if c.Fleet.MaxExports > 0 {
+		fmt.Fprintf(w, "fleet\tat most %s at once\n", count(c.Fleet.MaxExports, "export"))
+	}
 	printKeySummary(w, c)
 	printNotifySummary(w, c)
 	if err := w.Flush(); err != nil {
@@ -172,6 +175,9 @@ func printPayerSummary(out io.Writer, p config.Payer, now time.Time) error {
 		case s.heading == "schedule":
 			fmt.Fprintf(w, "  schedule\tnone: runs only by 'ingestd run %s'\n", p.Name)
 		}
+	}
+	if p.NotBetween != "" {
+		fmt.Fprintf(w, "  not between\t%s (%s)\n", p.NotBetween, p.Timezone)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the summary: %w", err)

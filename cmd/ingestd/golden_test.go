@@ -198,11 +198,11 @@ var rules = []struct {
 	{regexp.MustCompile(`this ingestd needs version \d+`), "this ingestd needs version N"},
 	{regexp.MustCompile(`^(applied )?00(0[2-9]|[1-9]\d) .*\n`), ""}, // further migrations change nothing
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), "TIME"},
+	{regexp.MustCompile(`(?m)\bin \d+(\.\d+)?(s|ms|µs)(:|$)`), "in TIME$3"},
 	{regexp.MustCompile(`\b(\d+d\d+h|\d+h\d+m|\d+m\d+s|\d+s)\b( ago)?`), "AGE$2"},
 	{regexp.MustCompile(`(,)[0-9]+\.[0-9]+(e-\d+)?(,)`), "${1}SECONDS$3"},
 	{regexp.MustCompile(`("(freshness_)?seconds": ?)[0-9.e-]+`), "${1}SECONDS"},
 	{regexp.MustCompile(`\(\d+\.\d MB/s\)`), "(RATE)"},
-	{regexp.MustCompile(`\bin (\d+(\.\d+)?(s|ms|µs))(:|\n)`), "in TIME$4"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:PORT"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "SHA256"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "SERIES"},

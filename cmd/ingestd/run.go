@@ -27,6 +27,7 @@ func newRunCommand() *cobra.Command {
 		Use:   "run PAYER",
 		Short: "Run one export: here and now until it is published, or on the fleet",
 		Long: `Runs one export of a payer in this process, whatever its schedule says, and exits with 0 only after it is published.
+not_between does not bind it; where as many exports run as fleet.max_exports lets, it waits for its turn.
 Where an export of the payer is already running, this command follows that one instead, and goes on with it if the process
 that worked on it is gone. Ctrl-C stops at the next checkpoint; the export can be gone on with by another run or a daemon.
 
@@ -121,6 +122,7 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 	var x store.Export
 	group.Go(func() error {
 		defer stop()
+		noteBlackout(display, c, payer)
 		id, err := d.Engine.Start(engineCtx, payer, o)
 		if errors.Is(err, store.ErrExportRunning) {
 			running, _, findErr := d.Engine.Running(engineCtx, payer)
@@ -145,6 +147,15 @@ func runForeground(ctx context.Context, c *config.Config, payer string, o schedu
 		return x, errors.New("stopped at a checkpoint: run it again, or let a daemon go on with it")
 	}
 	return x, err
+}
+
+// noteBlackout says that a run does not mind the time in which the payer's schedules rest.
+func noteBlackout(d *display, c *config.Config, payer string) {
+	for _, p := range c.Payers {
+		if end := scheduler.Blackout(p, time.Now()); p.Name == payer && !end.IsZero() {
+			d.note("%s is in its blackout, not_between %s (%s): a run by hand is not bound by it", payer, p.NotBetween, p.Timezone)
+		}
+	}
 }
 
 // printResult prints an export that is over; the error says why it was not published.

@@ -19,12 +19,12 @@ func ParseWindow(text string) (Window, error) {
 	if m == nil || m[3] == "24" && m[4] != "00" {
 		return Window{}, errors.New("expected two times of day such as 08:00-18:00")
 	}
-	var n [4]time.Duration
-	for i := range n {
-		digits, _ := strconv.Atoi(m[i+1]) // two digits
-		n[i] = time.Duration(digits)
+	var parts [4]int
+	for i := range parts {
+		parts[i], _ = strconv.Atoi(m[i+1]) // two digits
 	}
-	w := Window{n[0]*time.Hour + n[1]*time.Minute, (n[2]*time.Hour + n[3]*time.Minute) % (24 * time.Hour)}
+	at := func(hour, minute int) time.Duration { return time.Duration(60*hour+minute) * time.Minute }
+	w := Window{at(parts[0], parts[1]), at(parts[2], parts[3]) % (24 * time.Hour)}
 	if w.From == w.To {
 		return Window{}, errors.New("expected two different times of day, such as 08:00-18:00")
 	}

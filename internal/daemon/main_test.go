@@ -82,7 +82,7 @@ func jwksOf(t *testing.T, keys ...*smartauth.Key) []byte {
 }
 
 // parse reads a configuration.
-func parse(t *testing.T, format string, args ...any) *config.Config {
+func parse(t testing.TB, format string, args ...any) *config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ingestd.yaml")
 	if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {

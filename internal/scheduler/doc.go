@@ -3,7 +3,7 @@
 //
 // One file a job; read in this order they are the product's story:
 //
-//	tick.go            a schedule is due: record an export
+//	tick.go            look what is due (timetable.go decides): record an export
 //	start_export.go    kick-off at the payer
 //	poll_export.go     ask until the manifest is there; one load_file a file
 //	load_file.go       stream a file into staging; the last one brings the publish

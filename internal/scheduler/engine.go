@@ -97,6 +97,7 @@ type Engine struct {
 	// chunkBytes is how much is staged at once.
 	chunkBytes atomic.Int64
 	draining   chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
+	stopped    chan struct{} // closed when it has stopped
 }
 
 // New returns an engine. The database must have been migrated.
@@ -115,7 +116,7 @@ func New(o Options) (*Engine, error) {
 	}
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
-		draining: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
+		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
 	}
 	e.chunkBytes.Store(int64(o.ChunkBytes))
 	e.retries.clock = e.clock
@@ -173,6 +174,7 @@ const jobTimeout = 2 * time.Minute
 // Run works jobs until ctx ends, and then stops: no new jobs, running loads go on to their next checkpoint, and whatever
 // is not there within the grace period is cut off. Nothing is lost by that, only repeated.
 func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.stopped)
 	// The engine stops by its own rules when ctx ends; what is given to Start ends it.
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

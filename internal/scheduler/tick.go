@@ -129,7 +129,7 @@ func (t *ticker) act(ctx context.Context, now time.Time) error {
 		due = append(due, t.timetables[name].decide(known[name], now)...)
 	}
 	// Instances that look at once begin at different ones among equals, so that they share the work.
-	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
+	rand.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] }) //nolint:gosec // no secret
 	slices.SortStableFunc(due, func(a, b decision) int { return a.due.Compare(b.due) })
 	var failed []error
 	for _, d := range due {

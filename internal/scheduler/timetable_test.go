@@ -38,7 +38,8 @@ func TestTimetable_decides_what_becomes_of_a_tick(t *testing.T) {
 		{"due", both, "2026-05-10T02:00:00Z", "2026-05-11T02:00:00Z", store.TickState{}, "schedule 11T02:00 started"},
 		{"missed for days", both, "2026-05-10T02:00:00Z", "2026-05-14T09:00:00Z", store.TickState{}, "schedule 14T02:00 started"},
 		{
-			"both at once", both, "2026-05-30T02:00:00Z", "2026-06-01T02:00:00Z", store.TickState{},
+			"both at once", both, "2026-05-30T02:00:00Z", "2026-06-01T02:00:00Z",
+			store.TickState{},
 			"full_schedule 01T02:00 started, schedule 01T02:00 skipped",
 		},
 		{"an export runs", nightly, "2026-05-10T02:00:00Z", "2026-05-11T02:00:00Z", store.TickState{Active: true}, "schedule 11T02:00 skipped"},

@@ -48,7 +48,7 @@ func (e *Engine) Watch(ctx context.Context, id int64, report func(store.Progress
 		select {
 		case <-ctx.Done():
 			return store.Export{}, ctx.Err()
-		case <-e.client.Stopped():
+		case <-e.stopped:
 			return store.Export{}, errors.New("the job engine stopped")
 		case <-ticker.C:
 		}

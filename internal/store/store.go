@@ -18,7 +18,8 @@ type Options struct {
 	URL string
 	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
 	Schema string
-	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. Half of them are for bulk
+	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. One is the job engine's, which it
+	// takes out of the pool to listen on; half of all, or fewer where that leaves too few, are for bulk
 	// work, one a load or publish; the others are for everything that is quick.
 	MaxConnections int
 	// Lazy opens the store of a database that may not be there yet.
@@ -35,6 +36,9 @@ type Store struct {
 	logger  *slog.Logger
 }
 
+// listener is the connection that the job engine listens on for new jobs. It takes it out of the pool, which then opens another.
+const listener = 1
+
 // Open connects to the database, unless o.Lazy leaves that to WaitUntilUp. It does not migrate it; see Migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	config, err := pgxpool.ParseConfig(o.URL)
@@ -49,7 +53,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	config.ConnConfig.DialFunc = dialer().DialContext
 	bulkConfig := config.Copy()
 	bulkConfig.AfterConnect = expectSigns
-	config.MaxConns, bulkConfig.MaxConns = int32(connections-connections/2), int32(connections/2)
+	bulkConnections := min(connections/2, connections-listener-2)
+	config.MaxConns, bulkConfig.MaxConns = int32(connections-listener-bulkConnections), int32(bulkConnections)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the connection pool: %w", err)
