@@ -82,7 +82,7 @@ func newDirect(c *config.Config, d *daemon.Database) (ops.Direct, error) {
 	for i, p := range c.Payers {
 		payers[i].Config = p
 	}
-	engine, err := scheduler.New(scheduler.Options{Store: d.Store, Payers: payers, MaxExports: c.Fleet.MaxExports})
+	engine, err := scheduler.New(scheduler.Options{Store: d.Store, Payers: payers, Tuning: scheduler.Tuning{MaxExports: c.Fleet.MaxExports}})
 	if err != nil {
 		return ops.Direct{}, err
 	}

@@ -36,7 +36,7 @@ publish. Readers and publishes go on meanwhile.`,
 			if len(c.Database.Indexes) == 0 {
 				return usageError{errors.New("database.indexes is empty: there is nothing to build")}
 			}
-			engine, err := scheduler.New(scheduler.Options{Store: d.Store, Indexes: daemon.Indexes(c.Database)})
+			engine, err := scheduler.New(scheduler.Options{Store: d.Store, Tuning: scheduler.Tuning{Indexes: daemon.Indexes(c.Database)}})
 			if err != nil {
 				return err
 			}

@@ -7,7 +7,10 @@ import (
 
 // live are the keys outside of payers and keys that take effect without a restart. All others keep their values until
 // then: a new key belongs here only once something applies it.
-var live = []string{"include", "payers", "keys", "log.level", "jwks.url", "reload.watch", "reload.removed_payers", "workers.chunk"}
+var live = []string{
+	"include", "payers", "keys", "log.level", "jwks.url", "reload.watch", "reload.removed_payers", "workers.chunk",
+	"database.indexes", "fleet.max_exports", "notify",
+}
 
 // Live are the paths of the keys that take effect without a restart, those of lists with everything beneath.
 func Live() []string { return slices.Clone(live) }

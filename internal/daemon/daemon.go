@@ -115,20 +115,31 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.using.Store(newUsing(c, all))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
-	notifier, err := NewNotifier(c, o.Secrets, o.Version)
+	tuning, err := d.tuning(c)
 	if err != nil {
 		return nil, err
 	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
-		ExportLog: &exportlog.Log{Logger: o.Logger}, Notifier: notifier,
-		Control: c.Workers.Control, Downloads: c.Workers.Downloads, MaxExports: c.Fleet.MaxExports, Grace: c.Shutdown.Grace,
-		ChunkBytes: int(c.Workers.Chunk), Indexes: Indexes(c.Database), Pin: d.links.pin,
+		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning,
+		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
+		Pin: d.links.pin,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return d, nil
+}
+
+// tuning is what of a configuration the engine can go over to while it works.
+func (d *Daemon) tuning(c *config.Config) (scheduler.Tuning, error) {
+	notifier, err := NewNotifier(c, d.options.Secrets, d.options.Version)
+	if err != nil {
+		return scheduler.Tuning{}, err
+	}
+	return scheduler.Tuning{
+		ChunkBytes: int(c.Workers.Chunk), MaxExports: c.Fleet.MaxExports, Indexes: Indexes(c.Database), Notifier: notifier,
+	}, nil
 }
 
 // Run works until ctx ends, and then stops cleanly within the grace period. A listener that cannot be opened is an error

@@ -125,10 +125,7 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 	if err != nil {
 		return ops.ReloadRefused, err
 	}
-	payers, err := d.links.follow(next, before)
-	if err == nil {
-		err = d.Engine.Reconfigure(ctx, payers, int(next.Workers.Chunk))
-	}
+	payers, err := d.goOver(ctx, next, before)
 	if err != nil {
 		restore()
 		return ops.ReloadRefused, err
@@ -150,6 +147,19 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 	d.tell(ctx, after.digest, differences)
 	d.wakeHeart()
 	return ops.ReloadApplied, nil
+}
+
+// goOver lets the engine go over to another configuration, and returns its payers.
+func (d *Daemon) goOver(ctx context.Context, next *config.Config, before *using) ([]scheduler.Payer, error) {
+	tuning, err := d.tuning(next)
+	if err != nil {
+		return nil, err
+	}
+	payers, err := d.links.follow(next, before)
+	if err != nil {
+		return nil, err
+	}
+	return payers, d.Engine.Reconfigure(ctx, payers, tuning)
 }
 
 // tell logs what a reload has changed.

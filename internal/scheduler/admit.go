@@ -13,7 +13,7 @@ import (
 // beginTx records an export, together with its kick-off: unless exports are bounded over the fleet. Then it waits until
 // admit finds that it is its turn.
 func (e *Engine) beginTx(ctx context.Context, tx pgx.Tx, n store.NewExport) (int64, error) {
-	n.Waiting = e.options.MaxExports > 0
+	n.Waiting = e.tuning.Load().MaxExports > 0
 	id, err := e.store.CreateExportTx(ctx, tx, n)
 	if err != nil || n.Waiting {
 		return id, err
@@ -30,7 +30,7 @@ func (e *Engine) admit(ctx context.Context) error {
 		return err
 	}
 	return e.store.InTx(ctx, func(tx pgx.Tx) error {
-		admitted, err := e.store.AdmitTx(ctx, tx, store.Admission{MaxExports: e.options.MaxExports, Quiet: e.quiet()})
+		admitted, err := e.store.AdmitTx(ctx, tx, store.Admission{MaxExports: e.tuning.Load().MaxExports, Quiet: e.quiet()})
 		if err != nil {
 			return err
 		}

@@ -34,7 +34,7 @@ func record(t *testing.T, e *Engine, payer string, hours int) int64 {
 func TestAdmit_lets_as_many_run_as_may_in_the_order_in_which_they_were_due(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	first, second := newEngine(t, s, Options{MaxExports: 2}), newEngine(t, s, Options{MaxExports: 2})
+	first, second := newEngine(t, s, Options{Tuning: Tuning{MaxExports: 2}}), newEngine(t, s, Options{Tuning: Tuning{MaxExports: 2}})
 	byHand := record(t, first, "by_hand", 0)
 	late, early := record(t, second, "late", 1), record(t, second, "early", 3)
 	middle := record(t, first, "middle", 2)
@@ -97,7 +97,7 @@ func TestEngine_never_runs_more_exports_than_the_fleet_may(t *testing.T) {
 	}
 	var engines []*Engine
 	for range 2 {
-		engines = append(engines, newEngine(t, s, Options{MaxExports: most}, payers...))
+		engines = append(engines, newEngine(t, s, Options{Tuning: Tuning{MaxExports: most}}, payers...))
 	}
 	for i, p := range payers {
 		if _, err := engines[i%2].Start(t.Context(), p.Config.Name, RunOptions{}); err != nil {

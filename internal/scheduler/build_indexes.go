@@ -68,7 +68,7 @@ func (e *Engine) BuildIndexes(ctx context.Context, payer string, report func(sto
 		return err
 	}
 	defer lease.Release(ctx)
-	return e.store.BuildIndexes(ctx, lease, payer, e.options.Indexes, func(b store.BuiltIndex) {
+	return e.store.BuildIndexes(ctx, lease, payer, e.tuning.Load().Indexes, func(b store.BuiltIndex) {
 		e.logger.InfoContext(ctx, "index built", "payer", payer, "index", b.Index, "table", b.Table, "seconds", b.Took.Seconds())
 		report(b)
 	})
@@ -77,7 +77,7 @@ func (e *Engine) BuildIndexes(ctx context.Context, payer string, report func(sto
 // buildIndexesTx enqueues the building of indexes where there are any to build. It is work for the daemons, also after a run in the
 // foreground, which nobody wants to wait for indexes.
 func (e *Engine) buildIndexesTx(ctx context.Context, tx pgx.Tx, payer string) error {
-	if len(e.options.Indexes) == 0 {
+	if len(e.tuning.Load().Indexes) == 0 {
 		return nil
 	}
 	return e.insertTx(ctx, tx, buildIndexesArgs{Payer: payer}, queueBulk)

@@ -13,10 +13,10 @@ func TestPublish_brings_the_indexes_of_the_configuration_and_does_not_fail_by_th
 	s := newStore(t)
 	p := newPayer(t, nil)
 	p.onFile = func(w http.ResponseWriter) { _, _ = io.WriteString(w, patients(1)[0]) }
-	e := newEngine(t, s, Options{Indexes: []store.Index{
+	e := newEngine(t, s, Options{Tuning: Tuning{Indexes: []store.Index{
 		{Name: "wrong", Columns: "no_such_column"},
 		{Name: "right", Types: []string{"Patient"}, Columns: "last_updated"},
-	}}, p)
+	}}}, p)
 	work(t, e)
 	id, err := e.Start(t.Context(), "p", RunOptions{})
 	if err != nil {

@@ -20,7 +20,6 @@ import (
 	"ingestd/internal/config"
 	"ingestd/internal/export"
 	"ingestd/internal/exportlog"
-	"ingestd/internal/notify"
 	"ingestd/internal/store"
 )
 
@@ -62,22 +61,16 @@ type Options struct {
 	Observer Observer // may be nil
 	// ExportLog writes the logs of payers that are to have one; nil writes none.
 	ExportLog *exportlog.Log
-	// Notifier sends notifications; nil tells nobody anything.
-	Notifier *notify.Sender
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
 	Control, Downloads int
-	// MaxExports bounds the exports that run at once over all instances; 0 is no bound.
-	MaxExports int
 	// Grace bounds the stop: what has not reached a checkpoint by then is cut off, and repeated elsewhere. 25 s if 0.
 	Grace time.Duration
 	// Queue, where set, makes this engine work the exports of that queue alone, for a run in the foreground.
 	Queue string
 	// ReapInterval is how often the leader looks for what dead instances left behind; 5 s if 0.
 	ReapInterval time.Duration
-	// Indexes are what the tables get beside their own.
-	Indexes []store.Index
-	// ChunkBytes is how much is staged at once; the store's default if 0.
-	ChunkBytes int
+	// Tuning is what Reconfigure can exchange.
+	Tuning Tuning
 	// Pin makes the client for settings that an export began with, and that are not those of Payers. Without it, exports go on
 	// under the settings of Payers.
 	Pin func(config.Payer) (Payer, error)
@@ -94,10 +87,9 @@ type Engine struct {
 	retries  retries
 	pace     pace
 	clock    *clock
-	// chunkBytes is how much is staged at once.
-	chunkBytes atomic.Int64
-	draining   chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
-	stopped    chan struct{} // closed when it has stopped
+	tuning   atomic.Pointer[Tuning]
+	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
+	stopped  chan struct{} // closed when it has stopped
 }
 
 // New returns an engine. The database must have been migrated.
@@ -111,14 +103,11 @@ func New(o Options) (*Engine, error) {
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
-	if o.Notifier == nil {
-		o.Notifier = new(notify.Sender)
-	}
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
 	}
-	e.chunkBytes.Store(int64(o.ChunkBytes))
+	e.tune(o.Tuning)
 	e.retries.clock = e.clock
 
 	workers := river.NewWorkers()

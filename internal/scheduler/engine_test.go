@@ -34,7 +34,7 @@ func TestEngine_stops_at_a_checkpoint_and_another_goes_on_from_there(t *testing.
 			}
 		}
 	}
-	first := newEngine(t, s, Options{ChunkBytes: 8 << 10}, p)
+	first := newEngine(t, s, Options{Tuning: Tuning{ChunkBytes: 8 << 10}}, p)
 	stop := work(t, first)
 	id, err := first.Start(t.Context(), "p", RunOptions{})
 	if err != nil {

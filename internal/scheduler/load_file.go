@@ -153,7 +153,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	var source fileLines
 	var slow bool
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
-		ChunkBytes: int(e.chunkBytes.Load()),
+		ChunkBytes: e.tuning.Load().ChunkBytes,
 		RepairText: p.Config.Load.RepairText,
 		Stop:       e.draining,
 		Open: func(ctx context.Context) (store.LineSource, error) {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -135,7 +137,7 @@ func (e *Engine) tellStale(ctx context.Context) error {
 
 // tellTx writes an event, and a job for each target that wants it, in the caller's transaction.
 func (e *Engine) tellTx(ctx context.Context, tx pgx.Tx, payer string, event notify.Event) error {
-	targets := e.options.Notifier.Wants(event.Event, payer)
+	targets := e.tuning.Load().Notifier.Wants(event.Event, payer)
 	if len(targets) == 0 {
 		return nil
 	}
@@ -190,15 +192,23 @@ func safeCode(code string) string {
 type notifyWorker struct {
 	river.WorkerDefaults[notifyArgs]
 	engine *Engine
-	slots  map[string]chan struct{} // of each target, notifyPerTarget
+
+	mu    sync.Mutex
+	slots map[string]chan struct{} // of each target that was told something, notifyPerTarget
 }
 
 func newNotifyWorker(e *Engine) *notifyWorker {
-	w := &notifyWorker{engine: e, slots: make(map[string]chan struct{})}
-	for _, target := range e.options.Notifier.Names() {
+	return &notifyWorker{engine: e, slots: make(map[string]chan struct{})}
+}
+
+// slot is what a request to a target takes a place of.
+func (w *notifyWorker) slot(target string) chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.slots[target] == nil {
 		w.slots[target] = make(chan struct{}, notifyPerTarget)
 	}
-	return w
+	return w.slots[target]
 }
 
 // Timeout implements river.Worker.
@@ -214,8 +224,8 @@ const (
 // Work implements river.Worker.
 func (w *notifyWorker) Work(ctx context.Context, job *river.Job[notifyArgs]) error {
 	e, target := w.engine, job.Args.Target
-	slot, known := w.slots[target]
-	if !known {
+	notifier := e.tuning.Load().Notifier
+	if !slices.Contains(notifier.Names(), target) {
 		// The target was removed; or it is new, and known to other instances than this one.
 		if time.Since(job.CreatedAt) < unknownTargetPatience {
 			return river.JobSnooze(unknownTargetPause)
@@ -240,13 +250,14 @@ func (w *notifyWorker) Work(ctx context.Context, job *river.Job[notifyArgs]) err
 		e.observer.Notified(target, notifyGivenUp)
 		return nil
 	}
+	slot := w.slot(target)
 	select {
 	case slot <- struct{}{}:
 		defer func() { <-slot }()
 	default:
 		return river.JobSnooze(3*time.Second + rand.N(6*time.Second)) //nolint:gosec // jitter needs no secrecy
 	}
-	answer, err := e.options.Notifier.Send(ctx, target, event)
+	answer, err := notifier.Send(ctx, target, event)
 	if ctx.Err() != nil {
 		return err // cut off: the next one tries again
 	}

@@ -120,7 +120,7 @@ func TestNotify_tells_a_failure_once_whatever_fails_after_it_and_then_that_it_is
 	}
 	var engines []*Engine
 	for range 3 {
-		e := newEngine(t, s, Options{Notifier: notifier(t, targets...)}, p)
+		e := newEngine(t, s, Options{Tuning: Tuning{Notifier: notifier(t, targets...)}}, p)
 		engines = append(engines, e)
 		work(t, e)
 	}
@@ -167,7 +167,7 @@ func TestNotify_tells_each_export_that_is_held(t *testing.T) {
 	p := newPayer(t, func(p *config.Payer) { p.Load.RemoveGhosts, p.Load.GhostMaxShare = true, 0.1 })
 	count := 10
 	p.onFile = func(w http.ResponseWriter) { fmt.Fprint(w, strings.Join(patients(count), "")) }
-	e := newEngine(t, s, Options{Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)})}, p)
+	e := newEngine(t, s, Options{Tuning: Tuning{Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)})}}, p)
 	work(t, e)
 	export := func(want store.State) int64 {
 		t.Helper()
@@ -225,7 +225,7 @@ func TestNotify_tells_once_that_data_are_stale(t *testing.T) {
 	} {
 		execute(t, s, row, x.payer, x.state, x.kind, x.age)
 	}
-	o := Options{Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)}), ReapInterval: time.Second}
+	o := Options{Tuning: Tuning{Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)})}, ReapInterval: time.Second}
 	var engines []*Engine
 	for range 2 {
 		e := newEngine(t, s, o, late, fresh, never, unheard, off, free)
@@ -292,9 +292,9 @@ func TestNotify_of_a_target_that_hangs_keeps_no_export_and_no_other_target_waiti
 	}
 	good := newPayer(t, func(p *config.Payer) { p.Name = "good" })
 	good.onFile = func(w http.ResponseWriter) { fmt.Fprint(w, strings.Join(patients(1), "")) }
-	e := newEngine(t, s, Options{Control: 2, Downloads: 1, Notifier: notifier(t,
+	e := newEngine(t, s, Options{Control: 2, Downloads: 1, Tuning: Tuning{Notifier: notifier(t,
 		config.Notify{Name: "hangs", URL: config.Secret(hang.URL), Timeout: 30 * time.Second},
-		config.Notify{Name: "hook", URL: config.Secret(h.url)})}, append(payers, good)...)
+		config.Notify{Name: "hook", URL: config.Secret(h.url)})}}, append(payers, good)...)
 	stop := work(t, e)
 	defer stop()
 	for _, p := range payers {
@@ -319,7 +319,7 @@ func TestNotify_is_given_up_after_a_day_and_left_to_others_where_the_target_is_n
 	t.Parallel()
 	s, h := newStore(t), newHook(t)
 	seen := &seenNotified{}
-	e := newEngine(t, s, Options{Observer: seen, Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)})})
+	e := newEngine(t, s, Options{Observer: seen, Tuning: Tuning{Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)})}})
 	w := newNotifyWorker(e)
 	add := func(age string) int64 {
 		var id int64

@@ -165,15 +165,15 @@ func settingsOf(p config.Payer) store.Settings {
 	return store.Settings{Digest: p.Digest(), JSON: data}
 }
 
-// Reconfigure goes over to other payers while the engine works. Those whose client is the same stay as they are. Schedules
+// Reconfigure goes over to other payers and another tuning while the engine works. Those whose client is the same stay as they are. Schedules
 // follow at the next look; running exports go on under the settings that they began with, those of removed payers too. An error
 // says that a schedule cannot be read: nothing has changed then.
-func (e *Engine) Reconfigure(ctx context.Context, payers []Payer, chunkBytes int) error {
+func (e *Engine) Reconfigure(ctx context.Context, payers []Payer, t Tuning) error {
 	next := newRoster(payers)
 	if err := newTicker(e).follow(next.payers); err != nil {
 		return err
 	}
-	e.chunkBytes.Store(int64(chunkBytes))
+	e.tune(t)
 	changed := e.roster.exchange(next)
 	e.noteBases(ctx, changed)
 	if len(changed) > 0 {

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"io"
 	"net/http"
 	"testing"
 
@@ -40,7 +41,7 @@ func TestReconfigure_leaves_a_running_export_its_settings_and_gives_the_next_the
 	})
 	reconfigure := func(e *Engine, payers ...Payer) {
 		t.Helper()
-		if err := e.Reconfigure(t.Context(), payers, 0); err != nil {
+		if err := e.Reconfigure(t.Context(), payers, Tuning{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,23 +90,50 @@ func TestReconfigure_starts_and_stops_schedules(t *testing.T) {
 	e := newEngine(t, s, Options{})
 	work(t, e)
 	p := newPayer(t, func(p *config.Payer) { p.Schedule = "@every 1s" })
-	if err := e.Reconfigure(t.Context(), []Payer{p.Payer}, 0); err != nil {
+	if err := e.Reconfigure(t.Context(), []Payer{p.Payer}, Tuning{}); err != nil {
 		t.Fatal(err)
 	}
 	ticks := func() int { return number(t, s, `SELECT count(*) FROM ingest.tick WHERE outcome <> 'registered'`) }
 	wait(t, "a tick of the new payer", func() bool { return ticks() > 0 })
 	broken := newPayer(t, func(p *config.Payer) { p.Name, p.Schedule = "broken", "never" })
-	if err := e.Reconfigure(t.Context(), []Payer{broken.Payer}, 0); err == nil {
+	if err := e.Reconfigure(t.Context(), []Payer{broken.Payer}, Tuning{}); err == nil {
 		t.Error("a schedule that cannot be read is accepted")
 	}
 	if _, known := e.roster.payer("p"); !known {
 		t.Error("a refused configuration has removed a payer")
 	}
-	if err := e.Reconfigure(t.Context(), nil, 0); err != nil {
+	if err := e.Reconfigure(t.Context(), nil, Tuning{}); err != nil {
 		t.Fatal(err)
 	}
 	next := newTicker(e)
 	if err := next.follow(e.roster.all()); err != nil || len(next.timetables) != 0 {
 		t.Errorf("schedules are left: %v, %v", next.timetables, err)
 	}
+}
+
+func TestReconfigure_exchanges_what_needs_no_restart(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p := newPayer(t, nil)
+	p.onFile = func(w http.ResponseWriter) { _, _ = io.WriteString(w, patients(1)[0]) }
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	h := newHook(t)
+	tuning := Tuning{
+		Indexes:  []store.Index{{Name: "later", Types: []string{"Patient"}, Columns: "last_updated"}},
+		Notifier: notifier(t, config.Notify{Name: "hook", URL: config.Secret(h.url)}),
+	}
+	if err := e.Reconfigure(t.Context(), []Payer{p.Payer}, tuning); err != nil {
+		t.Fatal(err)
+	}
+	execute(t, s, `INSERT INTO ingest.incident (payer, event) VALUES ('p', 'failed')`)
+	id, err := e.Start(t.Context(), "p", RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the publish", func() bool { return state(t, s, id) == store.StatePublished })
+	wait(t, "the index", func() bool {
+		return number(t, s, `SELECT count(*) FROM pg_indexes WHERE tablename = 'patient__p' AND indexdef LIKE '%(last_updated)'`) == 1
+	})
+	wait(t, "the notification", func() bool { return len(h.got()) == 1 })
 }
