@@ -58,6 +58,7 @@ type row struct {
 	lastUpdated  time.Time
 	patientID    []byte // nil: null
 	resource     []byte
+	sent         []byte // the line as it came, where it was mended
 	digest       [digestBytes]byte
 	line         int64
 	offset       int64 // of the line's end in the file
@@ -194,8 +195,10 @@ func (k *chunker) scanUnread(c *chunk) {
 func (k *chunker) scan(c *chunk, line Line, digest [digestBytes]byte) {
 	text := line.Bytes
 	keys, err := fhir.Scan(text)
-	repaired := k.repair && isTextError(err) && fhir.RepairText(text) > 0 // the digest stays that of the line as it came
-	if repaired {
+	var sent []byte
+	if k.repair && isTextError(err) {
+		sent = bytes.Clone(text)
+		fhir.RepairText(text) // the digest stays that of the line as it came
 		keys, err = fhir.Scan(text)
 	}
 	resourceType := k.intern(keys.ResourceType)
@@ -212,18 +215,21 @@ func (k *chunker) scan(c *chunk, line Line, digest [digestBytes]byte) {
 		err = k.checkType(resourceType)
 	}
 	if err != nil {
-		c.quarantine(line, err, resourceType, string(keys.ID))
+		resourceID := string(keys.ID) // a view of what is now overwritten
+		copy(text, sent)
+		c.quarantine(line, err, resourceType, resourceID)
 		return
 	}
-	if repaired {
+	if sent != nil {
 		c.repaired++
+		c.kept += len(sent)
 	}
 	if keys.Subsetted {
 		c.subsetted++
 	}
 	c.rows = append(c.rows, row{
 		resourceType: resourceType, id: keys.ID, versionID: keys.VersionID, lastUpdated: keys.LastUpdated,
-		patientID: keys.PatientID, resource: text, digest: digest, line: line.Number, offset: line.End,
+		patientID: keys.PatientID, resource: text, sent: sent, digest: digest, line: line.Number, offset: line.End,
 	})
 }
 

@@ -456,11 +456,15 @@ func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row)
 	}
 	err = copyRows(ctx, tx, stageName(l.export.ID, table), int32(l.file.Ordinal), rows, l.copyBuffer,
 		func(r *row, sqlState string) {
+			raw := r.resource
+			if r.sent != nil {
+				raw = r.sent
+			}
 			c.quarantined = append(c.quarantined, quarantined{
 				line: r.line, offset: r.offset, reason: fhir.ReasonRefused, detail: "SQLSTATE " + sqlState,
 				resourceType: r.resourceType, resourceID: clip(string(r.id), fhir.MaxIDBytes),
-				raw:      append([]byte(nil), r.resource[:min(len(r.resource), maxQuarantinedBytes)]...),
-				rawBytes: int64(len(r.resource)),
+				raw:      append([]byte(nil), raw[:min(len(raw), maxQuarantinedBytes)]...),
+				rawBytes: int64(len(raw)),
 			})
 		})
 	return unchanged, err

@@ -54,3 +54,34 @@ func TestRepairText_loads_what_jsonb_cannot_hold_and_knows_it_again(t *testing.T
 		t.Errorf("the same again: %d lines repaired, %+v", f.Repaired, second.Ledger)
 	}
 }
+
+func TestRepairText_keeps_a_line_that_cannot_be_loaded_all_the_same_as_it_was_sent(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	sent := []string{`{"resourceType":"Patient","note":"\u0000"}`, `{"resourceType":"Patient","id":"b","note":"\u0000","n":1e999999}`}
+	e := begin(t, s, store.NewExport{}, output("Patient", sent...))
+	lease, err := s.LockFile(t.Context(), e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(t.Context())
+	f, err := s.File(t.Context(), e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.LoadFile(t.Context(), lease, e, f, store.LoadOptions{
+		RepairText: true, Open: func(context.Context) (store.LineSource, error) { return &lines{text: sent}, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := s.Quarantine(t.Context(), store.QuarantineFilter{ExportID: e.ID}, 10)
+	if err != nil || len(kept) != len(sent) {
+		t.Fatalf("in quarantine are %+v, %v", kept, err)
+	}
+	for i, line := range kept {
+		if _, raw, err := s.QuarantinedRaw(t.Context(), line.ID); err != nil || string(raw) != sent[i] {
+			t.Errorf("%s: got %q, %v, want %q", line.Reason, raw, err, sent[i])
+		}
+	}
+}
