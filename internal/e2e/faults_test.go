@@ -55,7 +55,7 @@ var faults = []fault{
 	{name: "44 half a manifest, once", plan: `status: {answers: [{body: '{"transactionTime":"2026-01-01T00:00:00Z","output":['}]}`},
 	{name: "44 an OperationOutcome for a manifest", plan: `status: {answers: [{body: '` +
 		jsonOf(outcomeBody("information", "informational", "wait")) + `'}]}`, failed: "not_a_manifest"},
-	{name: "44 an endless manifest", plan: `status: {answers: [{body: "{", padding: 120000000}]}`, failed: "manifest_too_large"},
+	{name: "44 an endless manifest", plan: `status: {answers: [{times: -1, body: "{", padding: 120000000}]}`, failed: "manifest_too_large"},
 	{name: "45 empty files and files that are listed twice", plan: `manifest: {empty_files: 50, repeat: 2}`},
 	{name: "46 pages, one of which fails for a while", plan: "export_duration: 2s\nmanifest: {files_per_page: 1, page_answers: [{times: 2, status: 502}]}"},
 	{name: "46 pages that lead in a circle", plan: `manifest: {files_per_page: 1, loop: true}`, failed: "manifest_pages_endless"},

@@ -31,7 +31,7 @@ func migrate(ctx context.Context, url string) error {
 
 func newStore(t *testing.T) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: testpg.New(t, migrate), MaxConnections: 6})
+	s, err := store.Open(t.Context(), store.Options{URL: testpg.New(t, migrate), MaxConnections: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
