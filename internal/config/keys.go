@@ -345,7 +345,8 @@ var keys = map[string]key{
 		low: "0", high: "1",
 	},
 	"payers[].load.ghost_max_share": {
-		text: "The share of a type's resources that a full export may remove; with more, the publish is held back until somebody decides.",
-		low:  "0", high: "1",
+		text: "The share of a payer's resources, of all types that were asked for together, that a full export may remove; with more, the" +
+			" publish is held back until somebody decides.",
+		low: "0", high: "1",
 	},
 }

@@ -53,9 +53,10 @@ func (v *validator) resource(i int, found *members) (int, error) {
 		if i >= len(v.data) || v.data[i] != '"' {
 			return i, &LineError{ReasonNotJSON, i, "a member name in quotes"}
 		}
-		end, err := plainEnd(v.data, i+1)+1, error(nil)
+		end := plainEnd(v.data, i+1) + 1
 		plain := end <= len(v.data) && v.data[end-1] == '"'
 		if !plain {
+			var err error
 			if end, err = v.string(i); err != nil {
 				return end, err
 			}
@@ -66,6 +67,7 @@ func (v *validator) resource(i int, found *members) (int, error) {
 			return i, &LineError{ReasonNotJSON, i, "a colon behind the member name"}
 		}
 		value := span{start: v.space(i + 1)}
+		var err error
 		if value.end, err = v.value(value.start, 2); err != nil {
 			return value.end, err
 		}
