@@ -20,9 +20,10 @@ build: ## Build build/ingestd
 .PHONY: test
 test: postgres ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
-	$(GO) test -race -timeout 8m ./...
+	$(GO) test -race -timeout 20m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 	$(GO) test -timeout 10m -run a_year_of_a_fleet ./internal/scheduler # likewise: some payers, some months
+	for tool in image terraform; do (cd tools/$$tool && $(GO) test ./...) || exit 1; done
 
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running

@@ -58,7 +58,8 @@ var keys = map[string]key{
 
 	"database.indexes": {text: "Indexes of the resource tables, beside the primary key and `patient_id`. Each is built for each payer after its next " +
 		"publish, or by `ingestd indexes build`, while readers go on (`CREATE INDEX CONCURRENTLY`); where its definition changes, anew before " +
-		"the old one is dropped. One that is no longer listed stays until it is dropped by hand."},
+		"the old one is dropped. One that is no longer listed stays until it is dropped by hand. Postgres refuses rows whose value is longer " +
+		"than 2,700 bytes in a `btree`: cut long text (`left(…, 500)`), or use `hash`."},
 	"database.indexes[].name": {
 		text: "Tells it from the others, and becomes part of its name in Postgres: `[a-z][a-z0-9_]{0,29}`. Unique.",
 		want: "a name of small letters, digits and _",
