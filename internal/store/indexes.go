@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
 )
 
 // Index is an index that the configuration asks for, beside those that every resource table has.
@@ -65,7 +67,7 @@ func (s *Store) LockIndexes(ctx context.Context, payer string) (*Lease, error) {
 func (s *Store) BuildIndexes(ctx context.Context, lease *Lease, payer string, indexes []Index, built func(BuiltIndex)) error {
 	var failed []error
 	for _, index := range indexes {
-		for _, resourceType := range typesWhere(func(string) bool { return true }) {
+		for _, resourceType := range fhir.Types() {
 			if len(index.Types) > 0 && !slices.Contains(index.Types, resourceType) {
 				continue
 			}
