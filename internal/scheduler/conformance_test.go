@@ -189,7 +189,7 @@ func TestPOLL9_an_export_beyond_its_time_is_deleted_and_moves_no_watermark(t *te
 		t.Fatal(err)
 	}
 	wait(t, "the end of the export", func() bool { return state(t, s, id) == store.StateFailed })
-	wait(t, "the DELETE", func() bool { _, deleted := p.seen(); return slices.Equal(deleted, []string{"1"}) })
+	wait(t, "the DELETE of both jobs", func() bool { _, deleted := p.seen(); return slices.Equal(deleted, []string{"1", "2"}) })
 	if n := number(t, s, `SELECT count(*) FROM ingest.watermark`); n != 0 {
 		t.Errorf("the watermark moved: %d", n)
 	}
