@@ -3,11 +3,13 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,9 +49,20 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "build ingestd:", err)
 			return 1
 		}
+		// The tests wait for processes far more than they compute, so that more of them than there are cores may run.
+		flag.Parse()
+		if flag.Lookup("test.parallel").Value.String() == strconv.Itoa(runtime.GOMAXPROCS(0)) {
+			if err := flag.Set("test.parallel", strconv.Itoa(testsPerCore*runtime.GOMAXPROCS(0))); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
 		return m.Run()
 	}))
 }
+
+// testsPerCore is how many tests run at once for each core.
+const testsPerCore = 2
 
 // patience bounds every wait of these tests; the machine may be slow, and the race detector slower.
 const patience = 3 * time.Minute
