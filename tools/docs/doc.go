@@ -19,7 +19,7 @@
 //	<!-- output -->            a text block: what the block before it prints; … stands for anything, a line … for any lines
 //	<!-- exit: N -->           it ends with this exit code
 //	<!-- faults -->            YAML: a fault plan of payersim
-//	<!-- daemon -->            before the first block: 'ingestd serve' runs meanwhile
+//	<!-- daemon -->            anywhere on the page: 'ingestd serve' runs meanwhile
 //
 // In what is executed, /etc/ingestd, 127.0.0.1:8090 and 127.0.0.1:8180 are those of the prepared site.
 //

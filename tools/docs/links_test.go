@@ -111,10 +111,13 @@ func wrongWith(line string, all map[string][]string) string {
 		}
 	}
 	for _, word := range rest {
-		if word == "--" || strings.HasPrefix(word, "#") || strings.ContainsAny(word, "|;&<>'\"") {
+		if strings.HasPrefix(word, "#") || strings.ContainsAny(word, "|;&<>'\"") {
 			break
 		}
 		flag, _, _ := strings.Cut(strings.Trim(word, "[]()…,."), "=")
+		if flag == "--" {
+			break
+		}
 		if strings.HasPrefix(flag, "-") && command != "ingestd completion" && !slices.Contains(all[command], flag) {
 			return command + " has no flag " + flag
 		}

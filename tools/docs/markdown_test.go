@@ -43,6 +43,7 @@ type block struct {
 	output bool   // it shows what the block before it prints
 	faults bool
 	exit   int
+	start  int // where its text begins in the page
 }
 
 func (b *block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
@@ -102,7 +103,7 @@ func parse(name string) (*page, error) {
 		case *ast.Heading:
 			p.anchors = append(p.anchors, anchor(plain(n, source), p.anchors))
 		case *ast.FencedCodeBlock, *ast.CodeBlock:
-			b := &block{page: name, line: lineOf(at), text: lines(n, source)}
+			b := &block{page: name, line: lineOf(at), text: lines(n, source), start: at}
 			if fenced, ok := n.(*ast.FencedCodeBlock); ok {
 				b.lang = string(fenced.Language(source))
 			}
@@ -112,6 +113,8 @@ func parse(name string) (*page, error) {
 				}
 			}
 			p.blocks = append(p.blocks, b)
+		case *ast.HTMLBlock:
+			p.daemon = p.daemon || strings.TrimSpace(lines(n, source)) == "<!-- daemon -->"
 		case *ast.Link:
 			p.links = append(p.links, link{lineOf(at), string(n.Destination)})
 		case *ast.Image:
@@ -158,8 +161,6 @@ func (b *block) apply(mark string, p *page) error {
 		b.output = true
 	case "faults":
 		b.faults = true
-	case "daemon":
-		p.daemon = true
 	case "exit":
 		code, err := strconv.Atoi(value)
 		if err != nil {
@@ -223,7 +224,7 @@ func anchor(heading string, taken []string) string {
 func TestParse_tells_blocks_marks_links_and_anchors(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "page.md")
-	const markdown = "# A `b` – c's\n\n# A b  cs\n\n<!-- daemon -->\n<!-- not run: needs AWS -->\n```sh\nls\n```\n\n- item\n\n" +
+	const markdown = "# A `b` – c's\n\n<!-- daemon -->\n\n# A b  cs\n\n<!-- not run: needs AWS -->\n```sh\nls\n```\n\n- item\n\n" +
 		"  <!-- exit: 1 -->\n  ```sh\n  false\n  ```\n\n    indented\n\n| `ingestd run` | [x](y.md#z) |\n|---|---|\n| a | b |\n"
 	if err := os.WriteFile(name, []byte(markdown), 0o600); err != nil {
 		t.Fatal(err)
@@ -243,7 +244,7 @@ func TestParse_tells_blocks_marks_links_and_anchors(t *testing.T) {
 	if want := []string{"a-b--cs", "a-b--cs-1"}; !slices.Equal(p.anchors, want) {
 		t.Errorf("anchors: got %q, want %q", p.anchors, want)
 	}
-	if len(p.blocks) != 2 || !p.daemon || p.blocks[0].notRun != "needs AWS" || p.blocks[0].line != 8 || p.blocks[1].exit != 1 || p.blocks[1].text != "false\n" {
+	if len(p.blocks) != 2 || !p.daemon || p.blocks[0].notRun != "needs AWS" || p.blocks[0].line != 9 || p.blocks[1].exit != 1 || p.blocks[1].text != "false\n" {
 		t.Errorf("blocks: got %+v", p.blocks)
 	}
 	if len(p.links) != 1 || p.links[0].to != "y.md#z" || len(p.code) != 2 || p.code[1].text != "ingestd run" {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,7 +72,7 @@ type site struct {
 func newSite(t *testing.T, withKey bool) *site {
 	t.Helper()
 	s := bareSite(t)
-	s.url = testpg.New(t, func(_ context.Context, url string) error { return load(t, url) })
+	s.url = testpg.New(t, func(_ context.Context, database string) error { return load(t, database) })
 	s.start(withKey)
 	return s
 }
@@ -107,11 +108,14 @@ func (s *site) start(withKey bool) {
 		s.t.Fatal(err)
 	}
 	bluecross := startPayer(s.t, "--client", client, "--patients", "50", "--seed", "7", "--changes", "0.1")
-	summit := startPayer(s.t, "--client", client, "--data", data)
-	s.write("etc/ingestd.yaml", fmt.Sprintf(`database: {url: "env:DATABASE_URL"}
+	summit := startPayer(s.t, "--client", client, "--data", data, "--fault",
+		`bad_lines=[{type: Observation, after_line: 3, raw: '{"resourceType":"Observation","id":"o-8"'}]`)
+	s.write("etc/ingestd.yaml", fmt.Sprintf(`database:
+  url: env:DATABASE_URL
+  indexes: [{name: claim_type, types: [ExplanationOfBenefit], columns: "(resource #>> '{type,coding,0,code}')"}]
 admin: {listen: %q, token: "env:INGESTD_ADMIN_TOKEN"}
 log: {format: text}
-keys: [{id: "2026-11", private_key: "file:keys/2026-11.pem"}]
+keys: [{id: "2026-11", private_key: "file:%s"}]
 notify:
   - {name: chat, url: "env:SLACK_WEBHOOK_URL", template: slack}
   - {name: oncall, url: %q, events: [held, stale]}
@@ -126,8 +130,9 @@ payers:
     schedule: "0 2 * * *"
   - name: summit
     fhir_url: %s
+    load: {quarantine_max_share: 0.1}
     schedule: "30 2 * * *"
-`, s.admin, s.hook, bluecross, summit))
+`, s.admin, s.path("etc/keys/2026-11.pem"), s.hook, bluecross, summit))
 	if err := os.Symlink(s.path("etc/ingestd.yaml"), s.path("work/ingestd.yaml")); err != nil {
 		s.t.Fatal(err)
 	}
@@ -148,9 +153,9 @@ payers:
 
 // load is how the database came to be that the sites are given: bluecross was exported twice, and what differed the second time is in the
 // history; summit once. The exports are then dated, so that pages can name instants.
-func load(t *testing.T, url string) error {
+func load(t *testing.T, database string) error {
 	s := bareSite(t)
-	s.url = url
+	s.url = database
 	s.start(true)
 	s.run("migrate", "up")
 	for _, payer := range []string{"bluecross", "bluecross", "summit"} {
@@ -255,7 +260,12 @@ func (s *site) env() []string {
 		env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "INGESTD_") })
 		return append(env, "LC_ALL=C.UTF-8", "PSQL_PAGER=")
 	}
-	return append(os.Environ(), "PATH="+s.path("bin")+":"+os.Getenv("PATH"), "HOME="+s.dir, "LC_ALL=C.UTF-8", "PAGER=", "PSQL_PAGER=", "TZ=UTC",
+	env := os.Environ()
+	if u, err := url.Parse(s.url); err == nil && s.url != "" { // for Postgres' own programs
+		q := u.Query()
+		env = append(env, "PGHOST="+q.Get("host"), "PGPORT="+q.Get("port"), "PGUSER="+q.Get("user"))
+	}
+	return append(env, "PATH="+s.path("bin")+":"+os.Getenv("PATH"), "HOME="+s.dir, "LC_ALL=C.UTF-8", "PAGER=", "PSQL_PAGER=", "TZ=UTC",
 		"DATABASE_URL="+s.url, "INGESTD_CONFIG="+s.path("etc/ingestd.yaml"), "INGESTD_ADMIN_TOKEN=of-the-tests", "TOKEN=of-the-tests",
 		"SLACK_WEBHOOK_URL="+s.hook)
 }

@@ -7,6 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	// What the pages' programs import, so that this module has it.
+	_ "github.com/jackc/pgx/v5"
+
+	_ "ingestd/internal/payersim"
 )
 
 func TestDocs_every_JSON_that_a_page_shows_is_JSON(t *testing.T) {
@@ -29,11 +34,15 @@ func TestDocs_every_JSON_that_a_page_shows_is_JSON(t *testing.T) {
 	}
 }
 
-// What a page shows of a program is compiled within the frame that testdata/snippets has for the page.
+// What a page shows of a program is compiled, and vetted, within the frame that testdata/snippets has for the page.
 func TestDocs_every_Go_snippet_compiles(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	overlay := struct{ Replace map[string]string }{make(map[string]string)}
+	// Within the module, where a program may import what it wants; of testdata, nothing is built but by name.
+	dir, err := os.MkdirTemp("testdata", "extracted-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	var packages []string
 	for _, p := range pages(t) {
 		for _, b := range p.blocks {
@@ -46,35 +55,20 @@ func TestDocs_every_Go_snippet_compiles(t *testing.T) {
 				t.Errorf("%s has no frame: %v", b, err)
 				continue
 			}
-			text := strings.Replace(string(frame), "SNIPPET", b.text, 1)
-			file := filepath.Join(dir, name+".go")
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			in := filepath.Join(dir, name)
+			if err := os.Mkdir(in, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			// Within the module, where a program may import what it wants; nothing is written there.
-			here, err := filepath.Abs(filepath.Join("snippet", name, name+".go"))
-			if err != nil {
+			if err := os.WriteFile(filepath.Join(in, name+".go"), []byte(strings.Replace(string(frame), "SNIPPET", b.text, 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			overlay.Replace[here] = file
-			packages = append(packages, "./"+filepath.ToSlash(filepath.Join("snippet", name)))
+			packages = append(packages, "./"+filepath.ToSlash(in))
 		}
 	}
 	if len(packages) == 0 {
 		t.Fatal("no page shows Go any more")
 	}
-	plan, err := json.Marshal(overlay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(file, plan, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", append([]string{"build", "-overlay", file}, packages...)...).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", append([]string{"vet", "-overlay", file}, packages...)...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", append([]string{"vet"}, packages...)...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
