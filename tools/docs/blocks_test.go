@@ -124,7 +124,7 @@ func (s *site) execute(p *page) {
 		}
 		if i+1 < len(p.blocks) && p.blocks[i+1].output {
 			if got := s.there(string(out)); !matches(p.blocks[i+1].text, got) {
-				if *update {
+				if *update && p.blocks[i+1].start >= 0 {
 					p.blocks[i+1].write(s.t, got)
 					continue
 				}

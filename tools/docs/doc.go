@@ -12,8 +12,8 @@
 // # Marks
 //
 // The last word of a fence says what is done with a block: sh and sql are executed, in the order of the page, in one shell; yaml, json and
-// go are checked; text is for the eye. Any other fails, and so does code that is merely indented. An HTML comment right before a block
-// says what differs:
+// go are checked; text is for the eye; console is a session, commands behind "$ " with what they print. Any other fails, and so does code
+// that is merely indented. An HTML comment right before a block says what differs:
 //
 //	<!-- not run: REASON -->   it is not executed; the test lists it with the reason, and still looks whether its commands exist
 //	<!-- output -->            a text block: what the block before it prints; … stands for anything, a line … for any lines

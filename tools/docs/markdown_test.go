@@ -43,7 +43,7 @@ type block struct {
 	output bool   // it shows what the block before it prints
 	faults bool
 	exit   int
-	start  int // where its text begins in the page
+	start  int // where its text begins in the page; -1 where it is only a part of it
 }
 
 func (b *block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
@@ -113,6 +113,9 @@ func parse(name string) (*page, error) {
 				}
 			}
 			p.blocks = append(p.blocks, b)
+			if b.lang == "console" {
+				p.blocks = append(p.blocks, b.session())
+			}
 		case *ast.HTMLBlock:
 			p.daemon = p.daemon || strings.TrimSpace(lines(n, source)) == "<!-- daemon -->"
 		case *ast.Link:
@@ -171,6 +174,20 @@ func (b *block) apply(mark string, p *page) error {
 	return nil
 }
 
+// session makes the commands of a console block, which stand behind "$ ", a script, and returns what it is to print as a block of its own.
+func (b *block) session() *block {
+	var script, shown strings.Builder
+	for line := range strings.Lines(b.text) {
+		if command, ok := strings.CutPrefix(line, "$ "); ok {
+			script.WriteString(command)
+		} else {
+			shown.WriteString(line)
+		}
+	}
+	b.lang, b.text = "sh", script.String()
+	return &block{page: b.page, line: b.line, lang: "text", text: shown.String(), output: true, start: -1}
+}
+
 func lines(n ast.Node, source []byte) string {
 	var b strings.Builder
 	for i := range n.Lines().Len() {
@@ -225,7 +242,7 @@ func TestParse_tells_blocks_marks_links_and_anchors(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "page.md")
 	const markdown = "# A `b` – c's\n\n<!-- daemon -->\n\n# A b  cs\n\n<!-- not run: needs AWS -->\n```sh\nls\n```\n\n- item\n\n" +
-		"  <!-- exit: 1 -->\n  ```sh\n  false\n  ```\n\n    indented\n\n| `ingestd run` | [x](y.md#z) |\n|---|---|\n| a | b |\n"
+		"  <!-- exit: 1 -->\n  ```sh\n  false\n  ```\n\n```console\n$ echo a\na\n```\n\n    indented\n\n| `ingestd run` | [x](y.md#z) |\n|---|---|\n| a | b |\n"
 	if err := os.WriteFile(name, []byte(markdown), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -244,7 +261,7 @@ func TestParse_tells_blocks_marks_links_and_anchors(t *testing.T) {
 	if want := []string{"a-b--cs", "a-b--cs-1"}; !slices.Equal(p.anchors, want) {
 		t.Errorf("anchors: got %q, want %q", p.anchors, want)
 	}
-	if len(p.blocks) != 2 || !p.daemon || p.blocks[0].notRun != "needs AWS" || p.blocks[0].line != 9 || p.blocks[1].exit != 1 || p.blocks[1].text != "false\n" {
+	if len(p.blocks) != 5 || p.blocks[4].lang != "" || p.blocks[2].text != "echo a\n" || p.blocks[3].text != "a\n" || !p.daemon || p.blocks[0].notRun != "needs AWS" || p.blocks[0].line != 9 || p.blocks[1].exit != 1 || p.blocks[1].text != "false\n" {
 		t.Errorf("blocks: got %+v", p.blocks)
 	}
 	if len(p.links) != 1 || p.links[0].to != "y.md#z" || len(p.code) != 2 || p.code[1].text != "ingestd run" {
