@@ -22,7 +22,23 @@ const strangersPath = "docs/getting-started.md"
 
 func TestDocs_every_command_and_query_works_and_prints_what_the_page_shows(t *testing.T) {
 	t.Parallel()
-	for _, p := range pages(t) {
+	all := pages(t)
+	ran, notRun := 0, 0
+	for _, p := range all {
+		for _, b := range p.blocks {
+			switch {
+			case b.executed():
+				ran++
+			case b.notRun != "":
+				notRun++
+			}
+		}
+	}
+	t.Logf("%d blocks are executed, %d are not, with a reason", ran, notRun)
+	if ran < 50 || notRun > ran/2 {
+		t.Errorf("%d blocks are executed, and %d are not: expected more that are", ran, notRun)
+	}
+	for _, p := range all {
 		t.Run(strings.TrimSuffix(p.name, ".md"), func(t *testing.T) {
 			t.Parallel()
 			withKey, executed := true, false
