@@ -35,6 +35,15 @@ bench: postgres build ## Measure ingestd beside psql and a script; writes build/
 	$(GO) build -o $(BUILD)/bench ./cmd/bench
 	$(BUILD)/bench
 
+DURATION ?= 3m
+SEED     ?= 0
+SEEDS    ?= 1
+
+.PHONY: chaos
+chaos: postgres build ## Kill and disturb everything at random, then compare (DURATION=3m SEED=1 SEEDS=5)
+	$(GO) build -o $(BUILD)/chaos ./cmd/chaos
+	$(BUILD)/chaos --duration $(DURATION) --seed $(SEED) --seeds $(SEEDS)
+
 .PHONY: libraries
 libraries: postgres ## Measure the libraries that the loader could use: docs/adr/0010
 	cd tools/libraries && $(GO) test -v -run what_passes . && $(GO) test -run '^$$' -bench . -benchtime 1s .

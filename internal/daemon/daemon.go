@@ -189,13 +189,11 @@ func (d *Daemon) waitForDatabase(ctx context.Context) error {
 	if !d.options.Wait {
 		return nil
 	}
-	err := d.Database.Store.WaitUntilUp(ctx, func(err error, pause time.Duration) {
+	prepare := func(ctx context.Context) error { return d.Database.Prepare(ctx, !d.options.SkipMigrations) }
+	err := d.Database.Store.WaitUntilUp(ctx, prepare, func(err error, pause time.Duration) {
 		d.logger.WarnContext(ctx, "waiting for the database", "error", err, "pause", pause)
 		d.notify("STATUS=waiting for the database", false)
 	})
-	if err == nil {
-		err = d.Database.Prepare(ctx, !d.options.SkipMigrations)
-	}
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // it was told to stop, and nothing has begun
 	}

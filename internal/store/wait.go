@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"time"
 
@@ -18,11 +20,15 @@ const (
 	lookTimeout = 10 * time.Second
 )
 
-// WaitUntilUp returns when the database answers. While it does not, report is told why and how long the pause to the next
-// look is. An error is one that waiting does not mend, such as a wrong password, or ctx's.
-func (s *Store) WaitUntilUp(ctx context.Context, report func(err error, pause time.Duration)) error {
+// WaitUntilUp returns when the database answers and prepare has succeeded, which is called again where the database went away
+// meanwhile. While it is not there, report is told why and how long the pause to the next look is. An error is one that
+// waiting does not mend, such as a wrong password, or ctx's.
+func (s *Store) WaitUntilUp(ctx context.Context, prepare func(context.Context) error, report func(err error, pause time.Duration)) error {
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		err := s.look(ctx)
+		if err == nil {
+			err = prepare(ctx)
+		}
 		if err == nil || ctx.Err() != nil || !MayComeUp(err) {
 			return err
 		}
@@ -42,12 +48,14 @@ func (s *Store) look(ctx context.Context) error {
 }
 
 // MayComeUp reports whether a failure to reach the database may pass by itself: nothing listens yet, it starts, recovers or
-// shuts down, or has no connection left. A refusal is for an operator.
+// shuts down, has no connection left, or the connection broke. A refusal is for an operator.
 func MayComeUp(err error) bool {
 	if state := SQLState(err); state != "" {
 		// Connection exceptions, too many connections, and what a server says while it starts or stops.
 		return state[:2] == "08" || state == "53300" || slices.Contains([]string{"57P01", "57P02", "57P03"}, state)
 	}
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect) || errors.Is(err, context.DeadlineExceeded)
+	var network *net.OpError
+	return errors.As(err, &connect) || errors.As(err, &network) || errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
