@@ -69,6 +69,7 @@ type site struct {
 	t      *testing.T
 	dir    string
 	url    string
+	pooled string // where set, the database's URL by a pooler; url is then the direct one
 	db     *pgxpool.Pool
 	config string
 	jwks   []byte
@@ -128,7 +129,11 @@ func (s *site) payer(name string, o payersim.Options) payer {
 func (s *site) configure(global string, payers []payer, extra string) {
 	s.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "database: {url: %q}\nadmin: {listen: \"127.0.0.1:0\"}\nlog: {format: text}\n%s\n", s.url, global)
+	database := fmt.Sprintf("{url: %q}", s.url)
+	if s.pooled != "" {
+		database = fmt.Sprintf("{url: %q, direct_url: %q}", s.pooled, s.url)
+	}
+	fmt.Fprintf(&b, "database: %s\nadmin: {listen: \"127.0.0.1:0\"}\nlog: {format: text}\n%s\n", database, global)
 	fmt.Fprintf(&b, "keys: [{id: test-key, private_key: \"file:%s\"}]\npayers:\n", filepath.Join(s.dir, "key.pem"))
 	for _, p := range payers {
 		fmt.Fprintf(&b, "  - name: %s\n    fhir_url: %s/fhir\n    auth: {client_id: ingestd-test}\n", p.name, p.url)

@@ -47,7 +47,7 @@ func Explain(err error) *Problem {
 	case errors.Is(err, store.ErrExportRunning):
 		p.Code, p.Status = "export_running", http.StatusConflict
 		p.Hint = "wait for it, or end it by 'ingestd exports cancel': 'ingestd status' says where it stands"
-	case errors.As(err, &tooOld), errors.As(err, &tooNew):
+	case errors.As(err, &tooOld), errors.As(err, &tooNew), errors.Is(err, store.ErrEngineTooOld):
 		p.Code, p.Status = "schema", http.StatusServiceUnavailable
 	case store.SQLState(err) != "", store.MayComeUp(err):
 		p.Code, p.Status = "database", http.StatusServiceUnavailable

@@ -38,7 +38,7 @@ func (s *Store) WaitUntilUp(ctx context.Context, report func(err error, pause ti
 func (s *Store) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	return s.Ping(ctx)
+	return s.connect(ctx)
 }
 
 // MayComeUp reports whether a failure to reach the database may pass by itself: nothing listens yet, it starts, recovers or
