@@ -34,6 +34,7 @@ type view interface {
 	Exports(ctx context.Context, f ops.ExportFilter) ([]ops.ExportSummary, error)
 	Export(ctx context.Context, id int64) (ops.ExportDetail, error)
 	Audit(ctx context.Context, f store.AuditFilter, limit int) ([]store.AuditEvent, error)
+	Instances(ctx context.Context) ([]ops.Instance, error)
 }
 
 // controlFlags say by which way a command controls.

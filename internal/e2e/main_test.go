@@ -171,6 +171,12 @@ func (s *site) forget(p *process) {
 // start starts ingestd; it is killed at the end of the test where it still runs, and its log is printed where the test failed.
 func (s *site) start(args ...string) *process {
 	s.t.Helper()
+	return s.startBinary(binary, args...)
+}
+
+// startBinary is start of another ingestd.
+func (s *site) startBinary(binary string, args ...string) *process {
+	s.t.Helper()
 	p := &process{log: &syncBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append(args, "--config", s.config)...)
 	p.cmd.Stderr, p.cmd.Stdout = p.log, p.log

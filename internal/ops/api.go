@@ -54,6 +54,7 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		mux.Handle(pattern, s.answer(status, f))
 	}
 	handle("GET /api/v1/payers", http.StatusOK, func(ctx context.Context, _ *http.Request) (any, error) { return d.Status(ctx) })
+	handle("GET /api/v1/instances", http.StatusOK, func(ctx context.Context, _ *http.Request) (any, error) { return d.Instances(ctx) })
 	mux.HandleFunc("GET /api/v1/config", s.config)
 	handle("GET /api/v1/exports", http.StatusOK, func(ctx context.Context, r *http.Request) (any, error) {
 		limit, err := limitOf(r)
