@@ -148,6 +148,13 @@ func TestSession_of_control_where_no_daemon_runs(t *testing.T) {
 func controlSession(term *terminal, more ...string) {
 	types := func(want int, args ...string) { term.types(want, append(args, more...)...) }
 	types(exitDone, "run", "bluecross", "--detach", "--full")
+	term.sql("UPDATE ingest.export SET waiting = true WHERE id = 1")
+	types(exitDone, "exports", "list", "--state", "waiting")
+	types(exitDone, "exports", "list", "--state", "starting", "--output", "csv")
+	types(exitDone, "exports", "show", "1")
+	types(exitDone, "status")
+	term.sql("UPDATE ingest.export SET waiting = false WHERE id = 1")
+	types(exitDone, "exports", "list", "--state", "waiting")
 	types(exitDone, "run", "summit", "--detach", "--since", "2026-01-02T03:04:05Z", "--output", "json")
 	types(exitFailed, "run", "summit", "--detach")
 	types(exitUsage, "run", "nobody", "--detach")

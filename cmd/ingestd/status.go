@@ -86,6 +86,9 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			next = "paused by " + s.PausedBy
 		}
 		state := s.State
+		if s.LastExport != nil && state == ops.StateWaiting {
+			state = shownState(*s.LastExport)
+		}
 		if s.StalledSince != nil {
 			state += ", stalled"
 		}
