@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -207,11 +206,4 @@ func checkLimit(limit int) error {
 		return usageError{fmt.Errorf("--limit %d: expected a number from 1 to %d", limit, maxListed)}
 	}
 	return nil
-}
-
-func noExport(id int64, err error) error {
-	if errors.Is(err, store.ErrNoExport) {
-		return explained(fmt.Errorf("export %d: %w", id, err))
-	}
-	return err
 }
