@@ -26,7 +26,7 @@ func TestPooler_by_transactions_carries_two_instances_through_ticks_a_death_a_ca
 	}
 	added := s.payer("added", payersim.Options{Patients: 3, Seed: 310})
 	slow := s.payer("slow", payersim.Options{Patients: 3, Seed: 311, LinesPerFile: 60, Faults: payersim.Faults{BytesPerSecond: 2000}})
-	const extra = "schedule: \"@every 20s\"\nlimits: {downloads: 2, poll_min: 200ms, poll_max: 1s}"
+	const extra = "schedule: \"@every 20s\"\nexport: {since: never}\nlimits: {downloads: 2, poll_min: 200ms, poll_max: 1s}"
 	s.configure("workers: {chunk: 64KiB}", payers, extra)
 	first := s.start("serve")
 	s.wait("the first instance", func() bool { return s.leader() != "" })
@@ -42,7 +42,7 @@ func TestPooler_by_transactions_carries_two_instances_through_ticks_a_death_a_ca
 		return s.number(`SELECT count(DISTINCT payer) FROM ingest.export WHERE state = 'published'`) == int64(len(payers))
 	})
 	published := s.number(`SELECT count(*) FROM ingest.export WHERE state = 'published'`)
-	s.wait("incremental exports of another tick", func() bool {
+	s.wait("exports of another tick", func() bool {
 		return s.number(`SELECT count(*) FROM ingest.export WHERE state = 'published'`) > published
 	})
 
