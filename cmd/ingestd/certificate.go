@@ -10,8 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ingestd/internal/config"
-	"ingestd/internal/daemon"
 	"ingestd/internal/store"
 )
 
@@ -25,26 +23,23 @@ have the same.
 lines_sha256 is the SHA-256 over the SHA-256 of each line of a file, without line ends and blank lines.`,
 		Example: "  ingestd exports certificate 17 --output json > export-17.json",
 	}
-	path := addConfigFlag(cmd)
-	cmd.ValidArgsFunction = completeExports(controlFlags{config: path, server: new(string)}, string(store.StatePublished))
+	flags := addControlFlags(cmd)
+	cmd.ValidArgsFunction = completeExports(flags, string(store.StatePublished))
 	output := addOutput(cmd, formatText, formatJSON)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := exportNumber(args[0])
 		if err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			if err := d.Prepare(cmd.Context(), false); err != nil {
+		return withControl(cmd, flags, func(c control) error {
+			certificate, err := c.Certificate(cmd.Context(), id)
+			if err != nil {
 				return err
 			}
-			c, err := d.Store.Certificate(cmd.Context(), id)
-			if err != nil {
-				return noExport(id, err)
-			}
 			if output.value == formatJSON {
-				return printJSON(cmd.OutOrStdout(), c)
+				return printJSON(cmd.OutOrStdout(), certificate)
 			}
-			return printCertificate(cmd.OutOrStdout(), c)
+			return printCertificate(cmd.OutOrStdout(), certificate)
 		})
 	}
 	return cmd

@@ -84,6 +84,9 @@ func printSummary(out io.Writer, c *config.Config, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%s\n", heading, file)
 	}
 	fmt.Fprintf(w, "database\t%s, schema %s, at most %d connections\n", c.Database.URL, c.Database.Schema, c.Database.MaxConnections)
+	if c.Database.DirectURL != "" {
+		fmt.Fprintf(w, "\t%s for what needs a session\n", c.Database.DirectURL)
+	}
 	fmt.Fprintf(w, "admin\t%s\n", listening(c.Admin.Listen))
 	fmt.Fprintf(w, "jwks\t%s\n", listening(c.JWKS.Listen))
 	if c.Fleet.MaxExports > 0 {

@@ -26,6 +26,8 @@ type control interface {
 	Retry(ctx context.Context, id int64, by store.Actor) (int64, error)
 	Pause(ctx context.Context, payer string, by store.Actor) ([]string, error)
 	Resume(ctx context.Context, payer string, by store.Actor) ([]string, error)
+	RetryQuarantine(ctx context.Context, id int64, by store.Actor) (store.Retried, error)
+	RemovePayer(ctx context.Context, payer string, yes bool, by store.Actor) (store.Removed, error)
 }
 
 // view is what operators look at.
@@ -34,6 +36,10 @@ type view interface {
 	Exports(ctx context.Context, f ops.ExportFilter) ([]ops.ExportSummary, error)
 	Export(ctx context.Context, id int64) (ops.ExportDetail, error)
 	Audit(ctx context.Context, f store.AuditFilter, limit int) ([]store.AuditEvent, error)
+	Instances(ctx context.Context) ([]ops.Instance, error)
+	Quarantine(ctx context.Context, f store.QuarantineFilter, limit int) ([]ops.QuarantinedLine, error)
+	QuarantinedRaw(ctx context.Context, id int64) (ops.QuarantinedRaw, error)
+	Certificate(ctx context.Context, id int64) (store.Certificate, error)
 }
 
 // controlFlags say by which way a command controls.
@@ -98,7 +104,7 @@ func explained(err error) error {
 	if p.Hint != "" {
 		err = fmt.Errorf("%w\n  what to do: %s", err, p.Hint)
 	}
-	if p.Code == ops.CodeUnknownPayer || p.Code == ops.CodeBadRequest {
+	if p.Code == ops.CodeUnknownPayer || p.Code == ops.CodeBadRequest || p.Code == ops.CodeConfigured {
 		return usageError{err}
 	}
 	return err

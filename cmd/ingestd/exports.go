@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -49,11 +48,11 @@ func newExportsListCommand() *cobra.Command {
 	}
 	flags := addControlFlags(cmd)
 	cmd.Flags().StringVar(&filter.Payer, "payer", "", "only those of this `payer`")
-	cmd.Flags().StringVar(&state, "state", "", "only those in this `state`: starting, polling, loading, publishing, held, published,\nfailed or canceled")
+	cmd.Flags().StringVar(&state, "state", "", "only those in this `state`: starting, polling, loading, publishing, held, published,\nfailed or canceled; waiting are those starting that have not had their turn")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 20, "how many at most")
 	output := addListOutput(cmd)
 	completePayerFlag(cmd, flags.config)
-	states := append(slices.Clone(activeStates), endedStates...)
+	states := slices.Concat([]string{ops.StateWaiting}, activeStates, endedStates)
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(states, cobra.ShellCompDirectiveNoFileComp)) // it was added above
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkLimit(filter.Limit); err != nil {
@@ -77,10 +76,26 @@ func newExportsListCommand() *cobra.Command {
 func exportTable(exports []ops.ExportSummary) *table {
 	t := newTable(">EXPORT", "PAYER", "KIND", "STATE", "STARTED", ">TOOK", ">LINES", ">BYTES", ">CHANGED", "ERROR")
 	for _, x := range exports {
-		t.row(x.ExportID, x.Payer, x.Kind, x.State, x.StartedAt.UTC().Format(time.RFC3339), seconds(x.Seconds), x.Lines, byteCount(x.Bytes),
+		t.row(x.ExportID, x.Payer, x.Kind, shownState(x), x.StartedAt.UTC().Format(time.RFC3339), seconds(x.Seconds), x.Lines, byteCount(x.Bytes),
 			changed(x), x.ErrorCode)
 	}
 	return t
+}
+
+// shownState is the state of an export, or that it waits, and for what.
+func shownState(x ops.ExportSummary) string {
+	if x.Waiting == "" {
+		return x.State
+	}
+	return ops.StateWaiting + " (" + waitingKey(x.Waiting) + ")"
+}
+
+// waitingKey is the key of the configuration that lets exports wait.
+func waitingKey(waiting string) string {
+	if waiting == ops.WaitingForOthers {
+		return "fleet.max_exports"
+	}
+	return waiting
 }
 
 // changed is what an export did to the tables, in short.
@@ -191,11 +206,4 @@ func checkLimit(limit int) error {
 		return usageError{fmt.Errorf("--limit %d: expected a number from 1 to %d", limit, maxListed)}
 	}
 	return nil
-}
-
-func noExport(id int64, err error) error {
-	if errors.Is(err, store.ErrNoExport) {
-		return explained(fmt.Errorf("export %d: %w", id, err))
-	}
-	return err
 }

@@ -43,7 +43,11 @@ func newExportsShowCommand() *cobra.Command {
 func printExport(out io.Writer, x ops.ExportDetail) error {
 	var b strings.Builder
 	p := x.Progress
-	fmt.Fprintf(&b, "export %d of %s: %s, %s\n", x.ExportID, printable(x.Payer), x.Kind, describeProgress(p))
+	stands := describeProgress(p)
+	if x.Waiting == ops.WaitingForBlackout {
+		stands = "waiting: the payer is asked for nothing now (not_between)"
+	}
+	fmt.Fprintf(&b, "export %d of %s: %s, %s\n", x.ExportID, printable(x.Payer), x.Kind, stands)
 	line := func(what, text string) {
 		if text != "" {
 			fmt.Fprintf(&b, "  %-11s  %s\n", what, printable(text))

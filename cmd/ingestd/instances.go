@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -9,8 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"ingestd/internal/config"
-	"ingestd/internal/daemon"
+	"ingestd/internal/ops"
 )
 
 func newInstancesCommand() *cobra.Command {
@@ -19,59 +19,53 @@ func newInstancesCommand() *cobra.Command {
 	return cmd
 }
 
-// instanceView is an instance in the JSON of 'instances list', which is a public interface.
-type instanceView struct {
-	Instance  string            `json:"instance"`
-	Version   string            `json:"version"`
-	Live      bool              `json:"live"`
-	StartedAt time.Time         `json:"started_at"`
-	SeenAt    time.Time         `json:"seen_at"`
-	ChangedAt time.Time         `json:"config_changed_at"`
-	Digest    string            `json:"config_digest"`
-	Payers    map[string]string `json:"payers"`
-}
-
 func newInstancesListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the daemons, when each was last seen, and of which payers their configurations differ",
 		Long: `Lists the daemons that work on the database. Each says every ten seconds that it lives; one that was not seen for 45
 seconds counts as gone, and stays listed for a day. Payers that live instances have configured differently, or that only
-some of them have, are told below.`,
+some of them have, are told below, and so are different versions, as there are while instances are exchanged one by one.`,
 		Args: cobra.NoArgs,
 	}
-	path := addConfigFlag(cmd)
+	flags := addControlFlags(cmd)
 	output := addListOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			all, err := d.Store.Instances(cmd.Context())
+		return withControl(cmd, flags, func(c control) error {
+			all, err := c.Instances(cmd.Context())
 			if err != nil {
 				return err
 			}
-			views := make([]instanceView, 0, len(all))
-			for _, i := range all {
-				views = append(views, instanceView{i.Name(), i.Version, i.Live, i.StartedAt, i.SeenAt, i.ChangedAt, i.Digest, i.Payers})
-			}
-			if err := printList(cmd.OutOrStdout(), output, views, func() *table { return instanceTable(views, time.Now()) }); err != nil {
+			if err := printList(cmd.OutOrStdout(), output, all, func() *table { return instanceTable(all, time.Now()) }); err != nil {
 				return err
 			}
 			if output.value != formatTable {
 				return nil
 			}
-			mismatches, err := d.Store.Mismatches(cmd.Context())
-			if err != nil {
-				return err
-			}
+			mismatches := ops.Mismatches(all)
 			for _, payer := range slices.Sorted(maps.Keys(mismatches)) {
 				fmt.Fprintf(cmd.OutOrStdout(), "\n%s: instances have different configurations: %s\n", payer, mismatchText(mismatches[payer]))
 			}
-			return nil
+			return printVersions(cmd.OutOrStdout(), all)
 		})
 	}
 	return cmd
 }
 
-func instanceTable(all []instanceView, now time.Time) *table {
+// printVersions tells that live instances are of different versions, as they are while they are exchanged one by one.
+func printVersions(out io.Writer, all []ops.Instance) error {
+	versions := ops.Versions(all)
+	if len(versions) < 2 {
+		return nil
+	}
+	var parts []string
+	for _, version := range slices.Sorted(maps.Keys(versions)) {
+		parts = append(parts, printable(version)+" ("+printable(strings.Join(versions[version], ", "))+")")
+	}
+	return printLine(out, "\ninstances have different versions: "+strings.Join(parts, ", "))
+}
+
+func instanceTable(all []ops.Instance, now time.Time) *table {
 	t := newTable("INSTANCE", "STATE", "VERSION", "STARTED", "SEEN", ">PAYERS", "CONFIGURATION")
 	for _, i := range all {
 		state := "live"

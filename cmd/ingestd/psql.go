@@ -40,7 +40,7 @@ uses it. The exit code is psql's.`,
 			return errors.New("psql is not installed: install it with 'apt-get install postgresql-client'")
 		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			return psql(cmd, program, d.Store.Pool().Config().ConnConfig, args)
+			return psql(cmd, program, d.Store.SessionConfig(), args)
 		})
 	}
 	return cmd

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"ingestd/internal/config"
-	"ingestd/internal/daemon"
 	"ingestd/internal/fhir"
-	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
 )
 
@@ -25,22 +19,6 @@ func newQuarantineCommand() *cobra.Command {
 	return cmd
 }
 
-// quarantinedLine is a line as JSON.
-type quarantinedLine struct {
-	ID           int64  `json:"id"`
-	ExportID     int64  `json:"export_id"`
-	Payer        string `json:"payer"`
-	File         int    `json:"file"`
-	Line         int64  `json:"line"`
-	ByteOffset   int64  `json:"byte_offset"`
-	Reason       string `json:"reason"`
-	Detail       string `json:"detail"`
-	ResourceType string `json:"resource_type"`
-	Bytes        int64  `json:"bytes"`
-	CreatedAt    string `json:"created_at"`
-	Result       string `json:"result,omitempty"`
-}
-
 func newQuarantineListCommand() *cobra.Command {
 	var filter store.QuarantineFilter
 	var limit int
@@ -50,7 +28,7 @@ func newQuarantineListCommand() *cobra.Command {
 
 What a line holds is not shown: that is 'ingestd quarantine show'.`,
 	}
-	path := addConfigFlag(cmd)
+	by := addControlFlags(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&filter.Payer, "payer", "", "only those of this `payer`")
 	flags.Int64Var(&filter.ExportID, "export", 0, "only those of the `export` of this number")
@@ -58,30 +36,20 @@ What a line holds is not shown: that is 'ingestd quarantine show'.`,
 	flags.BoolVar(&filter.Loaded, "loaded", false, "those too that 'ingestd quarantine retry' has loaded since")
 	flags.IntVar(&limit, "limit", 50, "how many at most")
 	output := addListOutput(cmd)
-	completePayerFlag(cmd, path)
+	completePayerFlag(cmd, by.config)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkLimit(limit); err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			if err := d.Prepare(cmd.Context(), false); err != nil {
-				return err
-			}
-			lines, err := d.Store.Quarantine(cmd.Context(), filter, limit)
+		return withControl(cmd, by, func(c control) error {
+			lines, err := c.Quarantine(cmd.Context(), filter, limit)
 			if err != nil {
 				return err
 			}
-			list := make([]quarantinedLine, 0, len(lines))
-			for _, q := range lines {
-				list = append(list, quarantinedLine{
-					q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset, q.Reason, q.Detail, q.ResourceType, q.RawBytes,
-					q.CreatedAt.UTC().Format(time.RFC3339), q.Result,
-				})
-			}
-			return printList(cmd.OutOrStdout(), output, list, func() *table {
+			return printList(cmd.OutOrStdout(), output, lines, func() *table {
 				t := newTable(">NUMBER", ">EXPORT", "PAYER", ">FILE", ">LINE", "TYPE", ">SIZE", "REASON", "DETAIL")
 				for _, q := range lines {
-					t.row(q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ResourceType, byteCount(q.RawBytes), q.Reason, q.Detail)
+					t.row(q.ID, q.ExportID, q.Payer, q.File, q.Line, q.ResourceType, byteCount(q.Bytes), q.Reason, q.Detail)
 				}
 				return t
 			})
@@ -95,36 +63,30 @@ func newQuarantineShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show NUMBER", Short: "Show a quarantined line as the payer sent it (it holds PHI)", Args: oneArg,
 	}
-	path := addConfigFlag(cmd)
+	flags := addControlFlags(cmd)
 	cmd.Flags().BoolVar(&raw, "raw", false, "print the bytes of the line and nothing else; to a file, not to a terminal")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 64)
 		if err != nil || id <= 0 {
 			return usageError{fmt.Errorf("%q: expected the number of a line, as 'ingestd quarantine list' shows it", args[0])}
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			if err := d.Prepare(cmd.Context(), false); err != nil {
-				return err
-			}
-			q, text, err := d.Store.QuarantinedRaw(cmd.Context(), id)
-			if errors.Is(err, store.ErrNoQuarantinedLine) {
-				return fmt.Errorf("%d: %w", id, err)
-			}
+		return withControl(cmd, flags, func(c control) error {
+			q, err := c.QuarantinedRaw(cmd.Context(), id)
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
 			if raw {
-				_, err = out.Write(text)
+				_, err = out.Write(q.Raw)
 				return err
 			}
-			fmt.Fprintf(out, "export %d of %s, file %d, line %d, to byte %d\n%s: %s\n", q.ExportID, q.Payer, q.File, q.Line, q.ByteOffset,
-				q.Reason, printable(q.Detail))
-			if int64(len(text)) < q.RawBytes {
-				fmt.Fprintf(out, "the line has %d bytes, of which %d were kept\n", q.RawBytes, len(text))
+			fmt.Fprintf(out, "export %d of %s, file %d, line %d, to byte %d\n%s: %s\n", q.ExportID, printable(q.Payer), q.File, q.Line,
+				q.ByteOffset, printable(q.Reason), printable(q.Detail))
+			if int64(len(q.Raw)) < q.Bytes {
+				fmt.Fprintf(out, "the line has %d bytes, of which %d were kept\n", q.Bytes, len(q.Raw))
 			}
 			// The payer's bytes could move the cursor or worse: they are made harmless.
-			_, err = fmt.Fprintf(out, "\n%s\n", fhir.Printable(string(text), len(text)))
+			_, err = fmt.Fprintf(out, "\n%s\n", fhir.Printable(string(q.Raw), len(q.Raw)+1))
 			return err
 		})
 	}
@@ -142,38 +104,29 @@ A line never replaces what a newer version or a later export brought. Behind a l
 refuses: what the line holds may be gone at the payer by then, and 'ingestd run PAYER --full' brings what is not.`,
 		Example: "  ingestd quarantine retry 42 --config /etc/ingestd/ingestd.yaml",
 	}
-	path := addConfigFlag(cmd)
+	flags := addControlFlags(cmd)
 	output := addOutput(cmd, formatText, formatJSON)
-	cmd.ValidArgsFunction = completeExports(controlFlags{config: path, server: new(string)}, string(store.StatePublished))
+	cmd.ValidArgsFunction = completeExports(flags, string(store.StatePublished))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := exportNumber(args[0])
 		if err != nil {
 			return err
 		}
-		return withDatabase(cmd, *path, func(c *config.Config, d *daemon.Database) error {
-			if err := d.Prepare(cmd.Context(), false); err != nil {
+		return withControl(cmd, flags, func(c control) error {
+			x, err := c.Export(cmd.Context(), id)
+			if err != nil {
 				return err
 			}
-			x, err := d.Store.Export(cmd.Context(), id)
+			r, err := c.RetryQuarantine(cmd.Context(), id, operator())
 			if err != nil {
-				return noExport(id, err)
-			}
-			i := slices.IndexFunc(c.Payers, func(p config.Payer) bool { return p.Name == x.Payer })
-			if i < 0 {
-				return fmt.Errorf("export %d: %w", id, &scheduler.UnknownPayerError{Name: x.Payer})
-			}
-			options := scheduler.RetryOptions(c.Payers[i], x)
-			options.By = operator()
-			r, err := d.Store.RetryQuarantine(cmd.Context(), id, options)
-			if err != nil {
-				return fmt.Errorf("export %d: %w", id, err)
+				return err
 			}
 			if output.value == formatJSON {
 				return printJSON(cmd.OutOrStdout(), r)
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "export %d of %s: %d lines tried: inserted %d, updated %d, superseded %d; %d cannot be loaded now either\n",
-				id, x.Payer, r.Lines, r.Inserted, r.Updated, r.Superseded, r.Refused)
+				id, printable(x.Payer), r.Lines, r.Inserted, r.Updated, r.Superseded, r.Refused)
 			if r.Incomplete > 0 {
 				fmt.Fprintf(out, "  %d lines are longer than what is kept of a line: they were not tried\n", r.Incomplete)
 			}

@@ -148,6 +148,13 @@ func TestSession_of_control_where_no_daemon_runs(t *testing.T) {
 func controlSession(term *terminal, more ...string) {
 	types := func(want int, args ...string) { term.types(want, append(args, more...)...) }
 	types(exitDone, "run", "bluecross", "--detach", "--full")
+	term.sql("UPDATE ingest.export SET waiting = true WHERE id = 1")
+	types(exitDone, "exports", "list", "--state", "waiting")
+	types(exitDone, "exports", "list", "--state", "starting", "--output", "csv")
+	types(exitDone, "exports", "show", "1")
+	types(exitDone, "status")
+	term.sql("UPDATE ingest.export SET waiting = false WHERE id = 1")
+	types(exitDone, "exports", "list", "--state", "waiting")
 	types(exitDone, "run", "summit", "--detach", "--since", "2026-01-02T03:04:05Z", "--output", "json")
 	types(exitFailed, "run", "summit", "--detach")
 	types(exitUsage, "run", "nobody", "--detach")
@@ -201,7 +208,9 @@ func TestUsage_errors_say_what_was_expected_and_exit_with_2(t *testing.T) {
 func TestSession_with_a_daemon_by_its_admin_API(t *testing.T) {
 	t.Setenv(tokenVariable, "secret")
 	term := newTerminal(t)
-	url := term.payer(payersim.Options{Patients: 4, Seed: 3})
+	url := term.payer(payersim.Options{Patients: 4, Seed: 3, Faults: payersim.Faults{
+		BadLines: []payersim.BadLine{{Type: "Patient", AfterLine: 1, Raw: `{"resourceType":"Patient","id":`}},
+	}})
 	term.write("token", "secret")
 	term.configure(`admin: {listen: "127.0.0.1:0", token: "file:`+term.dir+`/token"}`, [3]string{"bluecross", url, ""})
 	_, log, stop := term.background("serve")
@@ -224,6 +233,15 @@ func TestSession_with_a_daemon_by_its_admin_API(t *testing.T) {
 	types(exitDone, "status", "--output", "csv")
 	types(exitFailed, "exports", "cancel", "1")
 	term.types(exitDone, "instances", "list")
+	types(exitDone, "instances", "list")
+	types(exitDone, "quarantine", "list", "--payer", "bluecross")
+	types(exitDone, "quarantine", "show", "1")
+	types(exitDone, "quarantine", "show", "1", "--raw")
+	types(exitFailed, "quarantine", "show", "4711")
+	types(exitDone, "quarantine", "retry", "1")
+	types(exitDone, "exports", "certificate", "1")
+	types(exitUsage, "payers", "remove", "bluecross", "--yes")
+	types(exitFailed, "payers", "remove", "nobody", "--yes")
 	types(exitDone, "pause", "--all")
 	types(exitDone, "resume", "bluecross")
 	types(exitDone, "audit", "list", "--action", "pause", "--output", "json")

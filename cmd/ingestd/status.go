@@ -54,7 +54,14 @@ With --watch, it goes on until Ctrl-C: on a terminal it draws anew every --inter
 			if output.value != formatTable {
 				return printList(cmd.OutOrStdout(), output, status, nil)
 			}
-			return printStatus(cmd.OutOrStdout(), status, time.Now())
+			instances, err := c.Instances(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := printStatus(cmd.OutOrStdout(), status, time.Now()); err != nil {
+				return err
+			}
+			return printVersions(cmd.OutOrStdout(), instances)
 		})
 	}
 	return cmd
@@ -79,6 +86,9 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			next = "paused by " + s.PausedBy
 		}
 		state := s.State
+		if s.LastExport != nil && state == ops.StateWaiting {
+			state = shownState(*s.LastExport)
+		}
 		if s.StalledSince != nil {
 			state += ", stalled"
 		}
@@ -91,7 +101,7 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 	}
 	for _, s := range status {
 		if len(s.ConfigMismatch) > 0 {
-			fmt.Fprintf(out, "\n%s: instances have different configurations: %s\n  what to do: give all the same file, and reload them\n",
+			fmt.Fprintf(&b, "\n%s: instances have different configurations: %s\n  what to do: give all the same file, and reload them\n",
 				s.Payer, mismatchText(s.ConfigMismatch))
 		}
 		if s.LastError == nil {

@@ -120,11 +120,26 @@ func (c checker) database(d Database) {
 	case text != "" && !embedded && !isPostgresURL(text):
 		c.at("database.url", "expected %s", describeKey("database.url").want)
 	}
+	c.directURL(d, embedded)
 	if !schemaName.MatchString(d.Schema) || strings.HasPrefix(d.Schema, "pg_") || slices.Contains(reservedSchemas, d.Schema) {
 		c.at("database.schema", "%s cannot be used: expected a name of small letters, digits and _ "+
 			"that is not a schema of ingestd's or Postgres' own", excerpt(d.Schema))
 	}
 	c.indexes(d.Indexes)
+}
+
+// directURL is as a database's URL, but for the embedded one, which nothing stands in front of.
+func (c checker) directURL(d Database, embedded bool) {
+	_, _, reference := d.DirectURL.reference()
+	switch {
+	case d.DirectURL == "":
+	case embedded:
+		c.at("database.direct_url", "cannot be used with an embedded database, which has no pooler")
+	case reference:
+		c.reference("database.direct_url", d.DirectURL)
+	case !isPostgresURL(string(d.DirectURL)):
+		c.at("database.direct_url", "expected env:NAME, file:/path or postgres://…")
+	}
 }
 
 var indexName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,29}$`)

@@ -131,7 +131,7 @@ func TestSchema_refuses_wrong_types_and_unknown_keys(t *testing.T) {
 		"unknown.yaml":  {"databse", "database.uri", "nonsense", "payers[0].exprot", "payers[0].auth.clientid", "payers[0].fhir_url"},
 		"defaults.yaml": {"defaults.name", "defaults.limits.downloads", "defaults.auth.colour"},
 		"missing.yaml":  {"keys[0].id", "keys[0].private_key", "payers[0].name", "payers[0].fhir_url"},
-		"secrets.yaml":  {"database.url", "admin.token", "keys[0].private_key", "payers[0].auth.client_secret"},
+		"secrets.yaml":  {"database.url", "database.direct_url", "admin.token", "keys[0].private_key", "payers[0].auth.client_secret"},
 	} {
 		problems := validate(schema, parsedYAML(t, "testdata/bad/"+name), "")
 		for _, path := range want {

@@ -50,9 +50,15 @@ var keys = map[string]key{
 		text: "A Postgres connection string, as a reference or written out, or `embedded:DIR`: a private local Postgres that " +
 			"ingestd runs from the installed binaries, with its data in DIR.",
 	},
+	"database.direct_url": {
+		text: "The same database without a pooler in between, where `url` leads to one that gives each transaction another session, such as " +
+			"PgBouncer with `pool_mode = transaction`: loads, publishes, migrations and the job engine's `LISTEN` need a session of their own. " +
+			"See [connection poolers](architecture.md#connection-poolers).",
+		standard: "`url`",
+	},
 	"database.schema": {text: "The schema of the resource tables; their history stands in the schema of this name with `_history` behind it."},
 	"database.max_connections": {
-		text: "Connections of this instance to Postgres, at most.",
+		text: "Connections of this instance to Postgres, at most; those by `direct_url` among them.",
 		low:  "4", high: "10000",
 	},
 

@@ -59,7 +59,7 @@ func writeSection(out *strings.Builder, path string, value reflect.Value) {
 
 func typeText(v reflect.Value, path string) string {
 	switch t, k := v.Type(), describeKey(path); {
-	case path == "database.url", path == "notify[].url":
+	case path == "database.url", path == "database.direct_url", path == "notify[].url":
 		return "reference or URL"
 	case k.enum != nil:
 		return "`" + strings.Join(k.enum, "` `") + "`"

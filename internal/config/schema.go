@@ -15,6 +15,7 @@ const (
 	sizePattern      = `^[0-9]+ ?(B|KiB|MiB|GiB)?$`
 	referencePattern = `^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|credential:[A-Za-z0-9_.@-]+|aws-secretsmanager:arn:.+|aws-kms:arn:.+)?$`
 	webhookPattern   = `^(env|file|credential|aws-secretsmanager|https|http):.+$`
+	directPattern    = `^(env|file|credential|aws-secretsmanager|postgres|postgresql):.+$`
 	urlPattern       = `^(env|file|credential|aws-secretsmanager|postgres|postgresql|embedded):.+$`
 )
 
@@ -166,6 +167,8 @@ func typeSchema(v reflect.Value, path string) object {
 	switch t := v.Type(); {
 	case path == "database.url":
 		return object{{"type", "string"}, {"pattern", urlPattern}}
+	case path == "database.direct_url":
+		return object{{"type", "string"}, {"pattern", directPattern}}
 	case path == "notify[].url":
 		return object{{"type", "string"}, {"pattern", webhookPattern}}
 	case t == secretType:

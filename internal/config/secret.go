@@ -183,12 +183,12 @@ func isPostgresURL(text string) bool {
 	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 }
 
-// ResolveURL returns the connection string: what is written, or what the reference names.
-func (d Database) ResolveURL(ctx context.Context) (string, error) {
-	if _, _, ok := d.URL.reference(); !ok {
-		return string(d.URL), nil
+// ResolveURL returns a connection string: what is written, or what the reference names.
+func (s Secret) ResolveURL(ctx context.Context) (string, error) {
+	if _, _, ok := s.reference(); !ok {
+		return string(s), nil
 	}
-	value, err := d.URL.Resolve(ctx)
+	value, err := s.Resolve(ctx)
 	return string(value), err
 }
 

@@ -124,7 +124,7 @@ func TestDatabase_resolves_its_url(t *testing.T) {
 		"postgresql://db/x":           "postgresql://db/x",
 		"env:INGESTD_TEST_NOT_SET_AT": "",
 	} {
-		got, err := config.Database{URL: written}.ResolveURL(t.Context())
+		got, err := written.ResolveURL(t.Context())
 		if got != want || (err == nil) != (want != "") {
 			t.Errorf("%s: got %q, %v, want %q", written, got, err, want)
 		}

@@ -26,6 +26,8 @@ type Config struct {
 type Database struct {
 	// URL is a Postgres connection string, or embedded:DIR for a private local Postgres.
 	URL Secret `yaml:"url"`
+	// DirectURL, where set, is the same database for what needs a session; then URL may lead to a pooler by transactions.
+	DirectURL Secret `yaml:"direct_url"`
 	// Schema is the schema of the resource tables.
 	Schema string `yaml:"schema"`
 	// MaxConnections bounds the connection pool of this instance.

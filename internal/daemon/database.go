@@ -26,9 +26,13 @@ func OpenDatabase(ctx context.Context, c config.Database, logger *slog.Logger) (
 // openDatabase is OpenDatabase; a lazy one need not answer yet.
 func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logger *slog.Logger, lazy bool) (*Database, error) {
 	d := &Database{logger: logger}
-	url, err := secrets.DatabaseURL(ctx, c)
+	url, err := secrets.DatabaseURL(ctx, c.URL)
 	if err != nil {
 		return nil, fmt.Errorf("database.url: %w", err)
+	}
+	direct, err := secrets.DatabaseURL(ctx, c.DirectURL)
+	if err != nil {
+		return nil, fmt.Errorf("database.direct_url: %w", err)
 	}
 	if dir, ok := config.Embedded(url); ok {
 		if d.server, err = embedded.Start(ctx, embedded.Options{Dir: dir, Logger: logger}); err != nil {
@@ -37,7 +41,7 @@ func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logg
 		url = d.server.URL()
 	}
 	d.Store, err = store.Open(ctx, store.Options{
-		URL: url, Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
+		URL: url, DirectURL: direct, Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
 	})
 	if err != nil {
 		d.stopServer(ctx)

@@ -38,13 +38,13 @@ func (s *Secrets) ResolvePrivate(ctx context.Context, reference config.Secret) (
 	return reference.ResolvePrivate(ctx)
 }
 
-// DatabaseURL returns the connection string: what is written, or what the reference names.
-func (s *Secrets) DatabaseURL(ctx context.Context, d config.Database) (string, error) {
-	if scheme, name, _ := d.URL.Reference(); scheme == config.SchemeSecretsManager {
+// DatabaseURL returns a connection string: what is written, or what the reference names.
+func (s *Secrets) DatabaseURL(ctx context.Context, url config.Secret) (string, error) {
+	if scheme, name, _ := url.Reference(); scheme == config.SchemeSecretsManager {
 		url, err := s.aws.Secret(ctx, name)
 		return string(url), err
 	}
-	return d.ResolveURL(ctx)
+	return url.ResolveURL(ctx)
 }
 
 // signer returns the key in KMS that a reference names; false where it names something else.

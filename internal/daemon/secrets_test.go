@@ -139,7 +139,7 @@ payers:
     auth: {method: client_secret_basic, client_id: other, client_secret: "aws-secretsmanager:%[1]s#client"}
 `, secretARN, base)
 	secrets := awsSecrets(t, string(stored), nil)
-	if url, err := secrets.DatabaseURL(t.Context(), c.Database); err != nil || url != "postgres://u:p@db.example/ingestd" {
+	if url, err := secrets.DatabaseURL(t.Context(), c.Database.URL); err != nil || url != "postgres://u:p@db.example/ingestd" {
 		t.Errorf("database.url: got %q, %v", url, err)
 	}
 	d := &Daemon{options: Options{Config: c, Secrets: secrets}}
@@ -221,7 +221,7 @@ func TestSecrets_on_this_machine_need_no_AWS(t *testing.T) {
 	for written, want := range map[string]string{
 		"env:INGESTD_TEST_URL": "postgres://here/x", "postgres://written/x": "postgres://written/x", "embedded:/var/lib/x": "embedded:/var/lib/x",
 	} {
-		got, err := secrets.DatabaseURL(t.Context(), config.Database{URL: config.Secret(written)})
+		got, err := secrets.DatabaseURL(t.Context(), config.Secret(written))
 		if err != nil || got != want {
 			t.Errorf("%s: got %q, %v", written, got, err)
 		}

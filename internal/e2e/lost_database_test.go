@@ -59,7 +59,7 @@ func TestServe_refuses_a_database_that_a_newer_binary_has_migrated(t *testing.T)
 	s := newSite(t)
 	s.configure("", nil, "")
 	newest := s.number(`SELECT max(version) FROM ingest.schema_migration`)
-	if _, err := s.db.Exec(t.Context(), `INSERT INTO ingest.schema_migration (version, name) VALUES ($1, 'of_the_future')`, newest+1); err != nil {
+	if _, err := s.db.Exec(t.Context(), `INSERT INTO ingest.schema_migration (version, name, needs) VALUES ($1, 'of_the_future', $1)`, newest+1); err != nil {
 		t.Fatal(err)
 	}
 	want := (&store.SchemaTooNewError{Database: int(newest) + 1, Binary: int(newest)}).Error()

@@ -82,6 +82,7 @@ type site struct {
 	t      *testing.T
 	dir    string
 	url    string
+	pooled string // where set, the database's URL by a pooler; url is then the direct one
 	db     *pgxpool.Pool
 	config string
 	jwks   []byte
@@ -141,7 +142,11 @@ func (s *site) payer(name string, o payersim.Options) payer {
 func (s *site) configure(global string, payers []payer, extra string) {
 	s.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "database: {url: %q}\nadmin: {listen: \"127.0.0.1:0\"}\nlog: {format: text}\n%s\n", s.url, global)
+	database := fmt.Sprintf("{url: %q}", s.url)
+	if s.pooled != "" {
+		database = fmt.Sprintf("{url: %q, direct_url: %q}", s.pooled, s.url)
+	}
+	fmt.Fprintf(&b, "database: %s\nadmin: {listen: \"127.0.0.1:0\"}\nlog: {format: text}\n%s\n", database, global)
 	fmt.Fprintf(&b, "keys: [{id: test-key, private_key: \"file:%s\"}]\npayers:\n", filepath.Join(s.dir, "key.pem"))
 	for _, p := range payers {
 		fmt.Fprintf(&b, "  - name: %s\n    fhir_url: %s/fhir\n    auth: {client_id: ingestd-test}\n", p.name, p.url)
@@ -178,6 +183,12 @@ func (s *site) forget(p *process) {
 
 // start starts ingestd; it is killed at the end of the test where it still runs, and its log is printed where the test failed.
 func (s *site) start(args ...string) *process {
+	s.t.Helper()
+	return s.startBinary(binary, args...)
+}
+
+// startBinary is start of another ingestd.
+func (s *site) startBinary(binary string, args ...string) *process {
 	s.t.Helper()
 	p := &process{log: &syncBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append(args, "--config", s.config)...)

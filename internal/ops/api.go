@@ -54,6 +54,7 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		mux.Handle(pattern, s.answer(status, f))
 	}
 	handle("GET /api/v1/payers", http.StatusOK, func(ctx context.Context, _ *http.Request) (any, error) { return d.Status(ctx) })
+	handle("GET /api/v1/instances", http.StatusOK, func(ctx context.Context, _ *http.Request) (any, error) { return d.Instances(ctx) })
 	mux.HandleFunc("GET /api/v1/config", s.config)
 	handle("GET /api/v1/exports", http.StatusOK, func(ctx context.Context, r *http.Request) (any, error) {
 		limit, err := limitOf(r)
@@ -136,13 +137,22 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		handle("POST /api/v1/payers/{name}/"+name, http.StatusOK, f)
 		handle("POST /api/v1/"+name, http.StatusOK, f)
 	}
+	s.routeData(mux)
 }
 
 // answer makes a handler of what answers a request with a value or an error.
 func (s *Server) answer(status int, f func(ctx context.Context, r *http.Request) (any, error)) http.Handler {
+	return s.answerWithin(apiTimeout, status, f)
+}
+
+// answerWithin is answer of what may take longer than other requests.
+func (s *Server) answerWithin(timeout time.Duration, status int, f func(ctx context.Context, r *http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), apiTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
+		if timeout > apiTimeout {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(timeout + apiTimeout)) // a recorder of tests has none
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		value, err := f(ctx, r)
 		if err == nil {

@@ -27,6 +27,8 @@ type controlled interface {
 	Retry(ctx context.Context, id int64, by store.Actor) (int64, error)
 	Pause(ctx context.Context, payer string, by store.Actor) ([]string, error)
 	Resume(ctx context.Context, payer string, by store.Actor) ([]string, error)
+	RetryQuarantine(ctx context.Context, id int64, by store.Actor) (store.Retried, error)
+	RemovePayer(ctx context.Context, payer string, yes bool, by store.Actor) (store.Removed, error)
 }
 
 // viewed is the part of it that changes nothing.
@@ -35,6 +37,10 @@ type viewed interface {
 	Exports(ctx context.Context, f ExportFilter) ([]ExportSummary, error)
 	Export(ctx context.Context, id int64) (ExportDetail, error)
 	Audit(ctx context.Context, f store.AuditFilter, limit int) ([]store.AuditEvent, error)
+	Instances(ctx context.Context) ([]Instance, error)
+	Quarantine(ctx context.Context, f store.QuarantineFilter, limit int) ([]QuarantinedLine, error)
+	QuarantinedRaw(ctx context.Context, id int64) (QuarantinedRaw, error)
+	Certificate(ctx context.Context, id int64) (store.Certificate, error)
 }
 
 // session does all that can be done, and returns what came of each step.
@@ -83,6 +89,7 @@ func session(t *testing.T, c controlled, s *store.Store) []string {
 	for _, x := range exports {
 		say(fmt.Sprintln(x.ExportID, x.State, x.ErrorCode, x.FinishedAt != nil), err)
 	}
+	sessionOfData(t, c, s, say)
 	status, err := c.Status(ctx)
 	for _, s := range status {
 		say(fmt.Sprintln(s.Payer, s.State, s.LastExport != nil), err)
@@ -95,6 +102,77 @@ func session(t *testing.T, c controlled, s *store.Store) []string {
 		}
 	}
 	return said
+}
+
+// sessionOfData is the part of session that is about what is stored.
+func sessionOfData(t *testing.T, c controlled, s *store.Store, say func(any, error)) {
+	t.Helper()
+	ctx := t.Context()
+	by := store.Actor{Name: "alice", Source: store.SourceCLI, Host: "desk"}
+	if err := s.Announce(ctx, store.Instance{ID: "i", Host: "h", PID: 7, Version: "v1", Digest: "d", Payers: map[string]string{"elsewhere": "d"}}); err != nil {
+		t.Fatal(err)
+	}
+	instances, err := c.Instances(ctx)
+	for _, i := range instances {
+		say(fmt.Sprintln(i.Instance, i.Version, i.Schema, i.Live, i.Payers), err)
+	}
+	execute(t, s, `INSERT INTO ingest.export (id, payer, kind, trigger, state, series, lines, quarantined, cleaned_up_at, finished_at, kicked_off_at)
+		OVERRIDING SYSTEM VALUE SELECT n, p, 'full', 'manual', 'published', 's', 1, 1, '2026-01-02T03:04:05Z', '2026-01-02T03:04:05Z', '2026-01-02T03:04:05Z'
+		FROM (VALUES (101, 'q'), (102, 'gone')) AS x (n, p)`)
+	execute(t, s, `INSERT INTO ingest.quarantine (export_id, payer, file, line, byte_offset, reason, detail, raw, raw_bytes, created_at)
+		VALUES (101, 'q', 0, 2, 9, 'not_json', 'expected an object', '\x7b00ff', 3, '2026-01-02T03:04:05Z'),
+			(102, 'gone', 1, 3, 9, 'too_long', '', 'x', 7, '2026-01-02T03:04:05Z')`)
+	lines, err := c.Quarantine(ctx, store.QuarantineFilter{}, 10)
+	say(lines, err)
+	for _, f := range []store.QuarantineFilter{{Payer: "q"}, {ExportID: 102}, {Reason: "not_json", Loaded: true}, {Payer: "nobody"}} {
+		lines, err := c.Quarantine(ctx, f, 10)
+		say(lines, err)
+	}
+	for _, id := range []int64{1, 2, 4711} {
+		line, err := c.QuarantinedRaw(ctx, id)
+		say(line, err)
+	}
+	for _, id := range []int64{101, 102, 3, 4711} {
+		retried, err := c.RetryQuarantine(ctx, id, by)
+		say(retried, err)
+	}
+	for _, id := range []int64{101, 4711} {
+		certificate, err := c.Certificate(ctx, id)
+		text, _ := json.Marshal(certificate)
+		say(string(text), err)
+	}
+	for _, step := range []struct {
+		payer string
+		yes   bool
+	}{{"p", true}, {"elsewhere", true}, {"nobody", true}, {"gone", false}, {"gone", true}, {"gone", true}} {
+		removed, err := c.RemovePayer(ctx, step.payer, step.yes, by)
+		say(removed, err)
+	}
+}
+
+func TestAPI_tells_what_a_quarantined_line_holds_only_where_it_asks_for_a_token(t *testing.T) {
+	t.Parallel()
+	d := newDirect(t)
+	execute(t, d.Store, `INSERT INTO ingest.export (id, payer, kind, trigger, state, series) OVERRIDING SYSTEM VALUE VALUES (101, 'q', 'full', 'manual', 'published', 's')`)
+	execute(t, d.Store, `INSERT INTO ingest.quarantine (export_id, payer, file, line, byte_offset, reason, raw, raw_bytes)
+		VALUES (101, 'q', 0, 2, 9, 'not_json', 'JANE DOE', 8)`)
+	open, guarded := listen(t, d, ""), listen(t, d, "secret")
+	if status, p := ask(t, http.MethodGet, open.URL+"/api/v1/quarantine/1", ""); status != http.StatusForbidden || p.Code != "token_needed" {
+		t.Errorf("without a token: got %d %+v", status, p)
+	}
+	if status, _ := ask(t, http.MethodGet, open.URL+"/api/v1/quarantine", ""); status != http.StatusOK {
+		t.Errorf("the list without a token: got %d", status)
+	}
+	if status, p := ask(t, http.MethodGet, guarded.URL+"/api/v1/quarantine/1", ""); status != http.StatusUnauthorized {
+		t.Errorf("with a token, which is not sent: got %d %+v", status, p)
+	}
+	client, err := NewClient(guarded.URL, "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if line, err := client.QuarantinedRaw(t.Context(), 1); err != nil || string(line.Raw) != "JANE DOE" {
+		t.Errorf("with the token: got %q, %v", line.Raw, err)
+	}
 }
 
 func TestClient_does_over_HTTP_what_Direct_does_on_the_database(t *testing.T) {

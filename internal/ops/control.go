@@ -56,10 +56,11 @@ func (d Direct) Exports(ctx context.Context, f ExportFilter) ([]ExportSummary, e
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
+	now, payers := time.Now(), d.Payers()
 	summaries := make([]ExportSummary, 0, len(exports))
 	for _, x := range exports {
 		summaries = append(summaries, Summarize(x, now))
+		summaries[len(summaries)-1].Waiting = waitingFor(x, payers, now)
 	}
 	return summaries, nil
 }
@@ -74,6 +75,7 @@ func (d Direct) Export(ctx context.Context, id int64) (ExportDetail, error) {
 		ExportSummary: Summarize(x, time.Now()), Trigger: x.Trigger, Since: x.Since, AcceptedAt: orNil(x.KickedOffAt),
 		ManifestAt: orNil(x.ManifestAt), LoadedAt: orNil(x.LoadedAt), LastError: lastError(x),
 	}
+	detail.Waiting = waitingFor(x, d.Payers(), time.Now())
 	if x.State == store.StatePolling {
 		detail.StalledSince = orNil(x.StalledAt)
 	}

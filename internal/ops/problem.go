@@ -22,6 +22,7 @@ func (p *Problem) Error() string { return p.Message }
 const (
 	CodeUnknownPayer = "unknown_payer"
 	CodeBadRequest   = "bad_request"
+	CodeConfigured   = "configured"
 )
 
 // Explain says what an error of Direct or Client is: its code, what to do, and the status that HTTP has for it.
@@ -40,6 +41,12 @@ func Explain(err error) *Problem {
 		p.Code, p.Status, p.Hint = CodeUnknownPayer, http.StatusNotFound, "'ingestd status' names the payers"
 	case errors.Is(err, store.ErrNoExport):
 		p.Code, p.Status, p.Hint = "no_export", http.StatusNotFound, "'ingestd exports list' names the exports"
+	case errors.Is(err, store.ErrNoQuarantinedLine):
+		p.Code, p.Status, p.Hint = "no_line", http.StatusNotFound, "'ingestd quarantine list' names the lines"
+	case errors.Is(err, store.ErrNotPublished):
+		p.Code, p.Status = "wrong_state", http.StatusConflict
+	case errors.Is(err, store.ErrOvertaken):
+		p.Code, p.Status, p.Hint = "overtaken", http.StatusConflict, "'ingestd run PAYER --full' brings what is still there"
 	case errors.As(err, &state):
 		p.Code, p.Status, p.Hint = "wrong_state", http.StatusConflict, "'ingestd exports show' tells how it got there"
 	case errors.As(err, &series):
@@ -47,7 +54,7 @@ func Explain(err error) *Problem {
 	case errors.Is(err, store.ErrExportRunning):
 		p.Code, p.Status = "export_running", http.StatusConflict
 		p.Hint = "wait for it, or end it by 'ingestd exports cancel': 'ingestd status' says where it stands"
-	case errors.As(err, &tooOld), errors.As(err, &tooNew):
+	case errors.As(err, &tooOld), errors.As(err, &tooNew), errors.Is(err, store.ErrEngineTooOld):
 		p.Code, p.Status = "schema", http.StatusServiceUnavailable
 	case store.SQLState(err) != "", store.MayComeUp(err):
 		p.Code, p.Status = "database", http.StatusServiceUnavailable

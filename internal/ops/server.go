@@ -117,7 +117,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 func reason(err error) string {
 	var tooNew *store.SchemaTooNewError
 	var tooOld *store.SchemaTooOldError
-	if errors.As(err, &tooNew) || errors.As(err, &tooOld) {
+	if errors.As(err, &tooNew) || errors.As(err, &tooOld) || errors.Is(err, store.ErrEngineTooOld) {
 		return err.Error()
 	}
 	return "the database does not answer"

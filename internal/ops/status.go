@@ -2,6 +2,7 @@ package ops
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"ingestd/internal/config"
@@ -71,6 +72,27 @@ type ExportSummary struct {
 	FinishedAt *time.Time `json:"finished_at"`
 	// ErrorCode is why it was not published, or is held.
 	ErrorCode string `json:"error_code,omitempty"`
+	// Waiting is what it waits for where it is starting and has not had its turn: max_exports (others to end) or not_between (the end
+	// of the payer's blackout).
+	Waiting string `json:"waiting,omitempty"`
+}
+
+// What exports wait for.
+const (
+	WaitingForOthers   = "max_exports"
+	WaitingForBlackout = "not_between"
+)
+
+// waitingFor says what an export waits for; "" where it does not. Exports by hand are not bound by the blackout of their payer.
+func waitingFor(x store.Export, payers []config.Payer, now time.Time) string {
+	if x.State != store.StateStarting || !x.Waiting {
+		return ""
+	}
+	i := slices.IndexFunc(payers, func(p config.Payer) bool { return p.Name == x.Payer })
+	if i >= 0 && x.Trigger != store.TriggerManual && !scheduler.Blackout(payers[i], now).IsZero() {
+		return WaitingForBlackout
+	}
+	return WaitingForOthers
 }
 
 // Summarize returns an export in numbers; seconds of one that is not finished count until now.
@@ -136,6 +158,7 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 			status.State = StateWaiting
 		}
 		summary := Summarize(last, now)
+		summary.Waiting = waitingFor(last, []config.Payer{p}, now)
 		status.LastExport = &summary
 		if last.State == store.StatePolling && !last.StalledAt.IsZero() {
 			status.StalledSince = &last.StalledAt

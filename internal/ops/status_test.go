@@ -40,3 +40,27 @@ func TestStatus_says_stale_where_nothing_was_published_within_the_slo(t *testing
 		}
 	}
 }
+
+func TestWaiting_tells_what_an_export_waits_for(t *testing.T) {
+	t.Parallel()
+	noon := time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+	payers := []config.Payer{{Name: "quiet", Timezone: "UTC", NotBetween: "08:00-18:00"}, {Name: "open", Timezone: "UTC"}}
+	for _, c := range []struct {
+		name string
+		x    store.Export
+		at   time.Time
+		want string
+	}{
+		{"in the blackout", store.Export{Payer: "quiet", State: store.StateStarting, Waiting: true}, noon, "not_between"},
+		{"behind it", store.Export{Payer: "quiet", State: store.StateStarting, Waiting: true}, noon.Add(8 * time.Hour), "max_exports"},
+		{"by hand", store.Export{Payer: "quiet", State: store.StateStarting, Waiting: true, Trigger: store.TriggerManual}, noon, "max_exports"},
+		{"of a payer without one", store.Export{Payer: "open", State: store.StateStarting, Waiting: true}, noon, "max_exports"},
+		{"of a payer that is gone", store.Export{Payer: "gone", State: store.StateStarting, Waiting: true}, noon, "max_exports"},
+		{"that has had its turn", store.Export{Payer: "quiet", State: store.StateStarting}, noon, ""},
+		{"that was canceled while it waited", store.Export{Payer: "quiet", State: store.StateCanceled, Waiting: true}, noon, ""},
+	} {
+		if got := waitingFor(c.x, payers, c.at); got != c.want {
+			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
+		}
+	}
+}

@@ -135,7 +135,7 @@ func New(o Options) (*Engine, error) {
 		cooldown, poll = 5*time.Millisecond, 50*time.Millisecond
 	}
 	var err error
-	e.client, err = river.NewClient(riverpgxv5.New(o.Store.Pool()), &river.Config{
+	e.client, err = river.NewClient[pgx.Tx](newDriver(o.Store), &river.Config{
 		Schema:               store.EngineSchema,
 		Queues:               queues,
 		Workers:              workers,

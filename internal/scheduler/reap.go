@@ -19,6 +19,9 @@ const reapGrace = 10 * time.Second
 // tickRetention is how long ticks are kept, to show what the schedule did.
 const tickRetention = 90 * 24 * time.Hour
 
+// settingsRetention is how long the settings that an export began with are kept after its end, to tell what it asked for.
+const settingsRetention = 90 * 24 * time.Hour
+
 // reapArgs ask to look for what dead instances left behind.
 type reapArgs struct{}
 
@@ -37,7 +40,8 @@ type reapWorker struct {
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
 	e := w.engine
 	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx),
-		e.store.PruneTicks(ctx, tickRetention), e.store.PruneNotifications(ctx, notifyRetention))
+		e.store.PruneTicks(ctx, tickRetention), e.store.PruneNotifications(ctx, notifyRetention),
+		e.store.PruneSettings(ctx, settingsRetention))
 }
 
 // warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.

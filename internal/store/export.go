@@ -259,10 +259,10 @@ func (s *Store) Exports(ctx context.Context, payer string, limit int) ([]Export,
 	return s.ExportsIn(ctx, payer, "", limit)
 }
 
-// ExportsIn is Exports of those in one state, or in any where state is empty.
+// ExportsIn is Exports of those in one state, or in any where state is empty; waiting are those starting that have not had their turn.
 func (s *Store) ExportsIn(ctx context.Context, payer string, state State, limit int) ([]Export, error) {
 	rows, err := s.pool.Query(ctx, `SELECT `+exportColumns+` FROM ingest.export
-		WHERE ($1 = '' OR payer = $1) AND ($2 = '' OR state = $2) ORDER BY id DESC LIMIT $3`, payer, state, limit)
+		WHERE ($1 = '' OR payer = $1) AND ($2 = '' OR state = $2 OR $2 = 'waiting' AND state = 'starting' AND waiting) ORDER BY id DESC LIMIT $3`, payer, state, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the exports: %w", err)
 	}

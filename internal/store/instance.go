@@ -14,6 +14,8 @@ type Instance struct {
 	Host    string
 	PID     int
 	Version string
+	// Schema is the version of the schema that its binary knows; 0 where it did not tell.
+	Schema int
 	// Digest is of its whole configuration, Payers are those of its payers' settings, by name.
 	Digest    string
 	Payers    map[string]string
@@ -37,10 +39,10 @@ const (
 // Announce registers an instance, or says what it has configured now.
 func (s *Store) Announce(ctx context.Context, i Instance) error {
 	_, err := s.pool.Exec(ctx, `
-		INSERT INTO ingest.instance (id, host, pid, version, digest, payers) VALUES ($1, $2, $3, $4, $5, $6)
+		INSERT INTO ingest.instance (id, host, pid, version, schema, digest, payers) VALUES ($1, $2, $3, $4, $5, $6, $7)
 		ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, payers = excluded.payers, seen_at = now(),
 			changed_at = CASE WHEN instance.digest = excluded.digest THEN instance.changed_at ELSE now() END`,
-		i.ID, i.Host, i.PID, i.Version, i.Digest, i.Payers)
+		i.ID, i.Host, i.PID, i.Version, SchemaVersion(), i.Digest, i.Payers)
 	if err != nil {
 		return fmt.Errorf("announce this instance: %w", err)
 	}
@@ -70,14 +72,14 @@ func (s *Store) Retire(ctx context.Context, id string) error {
 
 // Instances lists the instances, the oldest first.
 func (s *Store) Instances(ctx context.Context) ([]Instance, error) {
-	rows, err := s.pool.Query(ctx, `SELECT id, host, pid, version, digest, payers, started_at, seen_at, changed_at,
+	rows, err := s.pool.Query(ctx, `SELECT id, host, pid, version, schema, digest, payers, started_at, seen_at, changed_at,
 		seen_at > now() - $1::interval FROM ingest.instance ORDER BY started_at, id`, instanceLife)
 	if err != nil {
 		return nil, fmt.Errorf("list the instances: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) {
 		var i Instance
-		err := row.Scan(&i.ID, &i.Host, &i.PID, &i.Version, &i.Digest, &i.Payers, &i.StartedAt, &i.SeenAt, &i.ChangedAt, &i.Live)
+		err := row.Scan(&i.ID, &i.Host, &i.PID, &i.Version, &i.Schema, &i.Digest, &i.Payers, &i.StartedAt, &i.SeenAt, &i.ChangedAt, &i.Live)
 		return i, err
 	})
 	if err != nil {

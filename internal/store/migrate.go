@@ -2,20 +2,15 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"regexp"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
-
-	"ingestd/migrations"
 )
 
 // EngineSchema is the schema of the job engine's tables.
@@ -27,23 +22,9 @@ type Migration struct {
 	Name    string
 	// AppliedAt is zero where the migration has not been applied.
 	AppliedAt time.Time
-	sql       string
-}
-
-// SchemaTooNewError says that the database was migrated by a newer ingestd than this one.
-type SchemaTooNewError struct{ Database, Binary int }
-
-func (e *SchemaTooNewError) Error() string {
-	return fmt.Sprintf("the database is at schema version %d, but this ingestd knows versions up to %d: "+
-		"run the newer ingestd that migrated it", e.Database, e.Binary)
-}
-
-// SchemaTooOldError says that migrations are still to be applied.
-type SchemaTooOldError struct{ Database, Binary int }
-
-func (e *SchemaTooOldError) Error() string {
-	return fmt.Sprintf("the database is at schema version %d, this ingestd needs version %d: run 'ingestd migrate up'",
-		e.Database, e.Binary)
+	// needs is the lowest version that a binary has to know once this migration is applied; 0 keeps all that worked before.
+	needs int
+	sql   string
 }
 
 // migrationLock is the key of the advisory lock under which migrations run ("ingestd" in ASCII).
@@ -55,15 +36,25 @@ func (s *Store) Migrate(ctx context.Context) ([]Migration, error) { return s.Mig
 
 // MigrateBy is Migrate by an operator's word.
 func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
-	conn, err := s.pool.Acquire(ctx)
+	// A connection of its own, because the lock is its session's; it ends with it.
+	conn, err := pgx.ConnectConfig(ctx, s.SessionConfig())
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
-	defer conn.Release()
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock($1)`, migrationLock); err != nil {
 		return nil, fmt.Errorf("wait for the migration lock: %w", err)
 	}
-	defer unlock(ctx, conn.Conn(), migrationLock)
+	v, err := readVersions(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if v.isNewer() {
+		return nil, s.CheckSchema(ctx) // nothing is made by an older binary
+	}
+	if err := s.refuseOlderInstances(ctx, conn, v); err != nil {
+		return nil, err
+	}
 
 	const bookkeeping = `
 		CREATE SCHEMA IF NOT EXISTS ingest;
@@ -79,12 +70,8 @@ func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 	if err := s.makeSchemas(ctx, conn); err != nil {
 		return nil, err
 	}
-	all, err := readMigrations(ctx, conn)
-	if err != nil {
-		return nil, err
-	}
 	var applied []Migration
-	for _, m := range all {
+	for _, m := range v.all {
 		if !m.AppliedAt.IsZero() {
 			continue
 		}
@@ -93,6 +80,9 @@ func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 				return fmt.Errorf("apply migration %04d_%s: %w", m.Version, m.Name, err)
 			}
 			_, err := tx.Exec(ctx, `INSERT INTO ingest.schema_migration (version, name) VALUES ($1, $2)`, m.Version, m.Name)
+			if err == nil && m.needs > 0 {
+				_, err = tx.Exec(ctx, `UPDATE ingest.schema_migration SET needs = $2 WHERE version = $1`, m.Version, m.needs)
+			}
 			if err != nil {
 				return fmt.Errorf("record migration %04d_%s: %w", m.Version, m.Name, err)
 			}
@@ -105,14 +95,22 @@ func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 		applied = append(applied, m)
 	}
 
-	engine, err := rivermigrate.New(riverpgxv5.New(s.pool), &rivermigrate.Config{Schema: EngineSchema, Logger: slog.New(slog.DiscardHandler)})
+	engine, err := engineMigrator(s.bulk)
 	if err != nil {
-		return applied, fmt.Errorf("prepare the job engine's migrations: %w", err)
+		return applied, err
 	}
 	if _, err := engine.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return applied, fmt.Errorf("migrate the job engine's tables: %w", err)
 	}
 	return applied, nil
+}
+
+func engineMigrator(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) {
+	engine, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: EngineSchema, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, fmt.Errorf("prepare the job engine's migrations: %w", err)
+	}
+	return engine, nil
 }
 
 // auditMigrationTx records a migration, unless it is older than the table of audit events.
@@ -127,23 +125,10 @@ func (s *Store) auditMigrationTx(ctx context.Context, tx pgx.Tx, by Actor, m Mig
 	return s.AuditTx(ctx, tx, by, ActionMigrate, fmt.Sprintf("schema %04d_%s", m.Version, m.Name), nil)
 }
 
-// Migrations lists the migrations of the control schema, applied or not.
+// Migrations lists the migrations of the control schema, applied or not, those of a newer binary too.
 func (s *Store) Migrations(ctx context.Context) ([]Migration, error) {
-	return readMigrations(ctx, s.pool)
-}
-
-// CheckSchema reports, as a *SchemaTooNewError or *SchemaTooOldError, that the database's schema is not this binary's.
-func (s *Store) CheckSchema(ctx context.Context) error {
-	all, err := readMigrations(ctx, s.pool)
-	if err != nil {
-		return err
-	}
-	for i, m := range all {
-		if m.AppliedAt.IsZero() {
-			return &SchemaTooOldError{Database: i, Binary: len(all)}
-		}
-	}
-	return nil
+	v, err := readVersions(ctx, s.pool)
+	return append(v.all, v.others...), err
 }
 
 // execer is what a statement runs on.
@@ -155,57 +140,4 @@ type execer interface {
 type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
-
-var migrationName = regexp.MustCompile(`^(\d{4})_(\w+)\.sql$`)
-
-func readMigrations(ctx context.Context, db querier) ([]Migration, error) {
-	files, err := fs.Glob(migrations.FS, "*.sql")
-	if err != nil {
-		return nil, fmt.Errorf("list the embedded migrations: %w", err)
-	}
-	all := make([]Migration, 0, len(files))
-	for i, file := range files {
-		match := migrationName.FindStringSubmatch(file)
-		if match == nil {
-			return nil, fmt.Errorf("embedded migration %s: expected a name like 0001_name.sql", file)
-		}
-		version, _ := strconv.Atoi(match[1])
-		if version != i+1 {
-			return nil, fmt.Errorf("embedded migration %s: expected version %04d", file, i+1)
-		}
-		sql, err := fs.ReadFile(migrations.FS, file)
-		if err != nil {
-			return nil, fmt.Errorf("read embedded migration %s: %w", file, err)
-		}
-		all = append(all, Migration{Version: version, Name: match[2], sql: string(sql)})
-	}
-
-	var exists bool
-	if err := db.QueryRow(ctx, `SELECT to_regclass('ingest.schema_migration') IS NOT NULL`).Scan(&exists); err != nil {
-		return nil, fmt.Errorf("look for the schema version: %w", err)
-	}
-	if !exists {
-		return all, nil
-	}
-	rows, err := db.Query(ctx, `SELECT version, applied_at FROM ingest.schema_migration ORDER BY version`)
-	if err != nil {
-		return nil, fmt.Errorf("read the schema version: %w", err)
-	}
-	var version int
-	var appliedAt time.Time
-	_, err = pgx.ForEachRow(rows, []any{&version, &appliedAt}, func() error {
-		if version > len(all) {
-			return &SchemaTooNewError{Database: version, Binary: len(all)}
-		}
-		all[version-1].AppliedAt = appliedAt
-		return nil
-	})
-	if tooNew, ok := errors.AsType[*SchemaTooNewError](err); ok {
-		return nil, tooNew
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the schema version: %w", err)
-	}
-	return all, nil
 }

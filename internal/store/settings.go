@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,15 +18,28 @@ type Settings struct {
 	JSON   []byte
 }
 
-// keepSettingsTx keeps the settings that an export begins with, once for all exports that begin with the same.
+// keepSettingsTx keeps the settings that an export begins with, once for all exports that begin with the same. That they are in use
+// again is noted in any case: PruneSettings waits for the lock on the row, and looks at it anew.
 func keepSettingsTx(ctx context.Context, tx pgx.Tx, payer string, s Settings) error {
 	if s.Digest == "" {
 		return nil
 	}
 	_, err := tx.Exec(ctx, `INSERT INTO ingest.settings (payer, digest, settings) VALUES ($1, $2, $3::jsonb)
-		ON CONFLICT DO NOTHING`, payer, s.Digest, string(s.JSON))
+		ON CONFLICT (payer, digest) DO UPDATE SET created_at = now()`, payer, s.Digest, string(s.JSON))
 	if err != nil {
 		return fmt.Errorf("keep the settings of %s: %w", payer, err)
+	}
+	return nil
+}
+
+// PruneSettings forgets settings with which no export began for the given time, and which none needs that is not over and cleaned up.
+func (s *Store) PruneSettings(ctx context.Context, unused time.Duration) error {
+	_, err := s.pool.Exec(ctx, `
+		DELETE FROM ingest.settings AS kept WHERE created_at < now() - $1::interval AND NOT EXISTS (
+			SELECT FROM ingest.export WHERE payer = kept.payer AND settings = kept.digest
+				AND (cleaned_up_at IS NULL OR created_at >= now() - $1::interval))`, unused)
+	if err != nil {
+		return fmt.Errorf("forget settings that no export needs: %w", err)
 	}
 	return nil
 }

@@ -16,10 +16,13 @@ import (
 type Options struct {
 	// URL is a Postgres connection string. Its password never appears in an error or a log.
 	URL string
+	// DirectURL, where set, is a connection string of the same database for all that needs a session: loads, publishes, locks,
+	// migrations and the job engine's LISTEN. URL may then lead to a pooler that gives each transaction another session.
+	DirectURL string
 	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
 	Schema string
-	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. One is the job engine's, which it
-	// takes out of the pool to listen on; half of all, or fewer where that leaves too few, are for bulk
+	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. One is the job engine's,
+	// to listen on; half of all, or fewer where that leaves too few, are for bulk
 	// work, one a load or publish; the others are for everything that is quick.
 	MaxConnections int
 	// Lazy opens the store of a database that may not be there yet.
@@ -29,67 +32,112 @@ type Options struct {
 
 // Store is the access to one database. It is safe for concurrent use.
 type Store struct {
-	pool    *pgxpool.Pool
+	pool    *pgxpool.Pool // without any state of a session: a pooler may stand in between
 	bulk    *pgxpool.Pool // of its own, so that long loads never keep a short query waiting, nor the other way round
+	listen  *pgxpool.Pool // of one connection, which the job engine takes to listen on
+	pooled  bool          // DirectURL is set
 	schema  string
 	history string
 	logger  *slog.Logger
 }
 
-// listener is the connection that the job engine listens on for new jobs. It takes it out of the pool, which then opens another.
+// listener is the connection that the job engine listens on for new jobs. It takes it out of its pool.
 const listener = 1
 
 // Open connects to the database, unless o.Lazy leaves that to WaitUntilUp. It does not migrate it; see Migrate.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	config, err := pgxpool.ParseConfig(o.URL)
+	config, err := parseURL("database.url", o.URL)
+	if err != nil {
+		return nil, err
+	}
+	direct := config.Copy()
+	if o.DirectURL != "" {
+		if direct, err = parseURL("database.direct_url", o.DirectURL); err != nil {
+			return nil, err
+		}
+		// A statement that was prepared by name is gone with the transaction's session. Described ones keep the types of arguments,
+		// which the modes that describe nothing would have to guess.
+		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	bulk, listen := direct.Copy(), direct
+	bulk.AfterConnect = expectSigns
+	connections := max(4, min(orDefault(o.MaxConnections, 10), 10_000))
+	bulkConnections := min(connections/2, connections-listener-2)
+	config.MaxConns, bulk.MaxConns, listen.MaxConns = int32(connections-listener-bulkConnections), int32(bulkConnections), listener
+	s := &Store{schema: o.Schema, logger: o.Logger, pooled: o.DirectURL != ""}
+	if err := s.open(ctx, config, bulk, listen); err != nil {
+		return nil, err
+	}
+	if !o.Lazy {
+		if err := s.connect(ctx); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	if s.schema == "" {
+		s.schema = "fhir"
+	}
+	s.history = s.schema + "_history"
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	return s, nil
+}
+
+func parseURL(key, url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		// pgx redacts passwords where it can parse them; where it cannot, the text may be anything.
-		return nil, errors.New("database.url is not a Postgres connection string: expected postgres://user@host:port/database")
+		return nil, errors.New(key + " is not a Postgres connection string: expected postgres://user@host:port/database")
 	}
-	connections := max(4, min(orDefault(o.MaxConnections, 10), 10_000))
 	config.ConnConfig.RuntimeParams["application_name"] = "ingestd"
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.DialFunc = dialer().DialContext
-	bulkConfig := config.Copy()
-	bulkConfig.AfterConnect = expectSigns
-	bulkConnections := min(connections/2, connections-listener-2)
-	config.MaxConns, bulkConfig.MaxConns = int32(connections-listener-bulkConnections), int32(bulkConnections)
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("open the connection pool: %w", err)
-	}
-	if !o.Lazy {
-		if err := pool.Ping(ctx); err != nil {
-			pool.Close()
-			return nil, fmt.Errorf("connect to Postgres: %w", err)
+	return config, nil
+}
+
+// open makes the pools, which connect when they are first used.
+func (s *Store) open(ctx context.Context, configs ...*pgxpool.Config) error {
+	for i, pool := range []**pgxpool.Pool{&s.pool, &s.bulk, &s.listen} {
+		var err error
+		if *pool, err = pgxpool.NewWithConfig(ctx, configs[i]); err != nil {
+			s.Close()
+			return fmt.Errorf("open the connection pool: %w", err)
 		}
 	}
-	bulk, err := pgxpool.NewWithConfig(ctx, bulkConfig)
-	if err != nil {
-		pool.Close()
-		return nil, fmt.Errorf("open the connection pool: %w", err)
+	return nil
+}
+
+// connect sees that the database answers, by connections that are what they are used for.
+func (s *Store) connect(ctx context.Context) error {
+	if err := s.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
 	}
-	if o.Schema == "" {
-		o.Schema = "fhir"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &Store{pool: pool, bulk: bulk, schema: o.Schema, history: o.Schema + "_history", logger: o.Logger}, nil
+	return s.checkSessions(ctx)
 }
 
 // Close closes all connections; those in use are closed when they are returned.
 func (s *Store) Close() {
-	s.bulk.Close()
-	s.pool.Close()
+	for _, pool := range []*pgxpool.Pool{s.listen, s.bulk, s.pool} {
+		if pool != nil {
+			pool.Close()
+		}
+	}
 }
 
 // BulkConnections is how many loads and publishes can run at once.
 func (s *Store) BulkConnections() int { return int(s.bulk.Config().MaxConns) }
 
-// Pool is the connection pool, for the job engine, which shares it.
+// Pool is the connection pool, for the job engine, which shares it. Nothing that is to outlive a transaction may be left in its
+// sessions.
 func (s *Store) Pool() *pgxpool.Pool { return s.pool }
+
+// ListenPool has the one connection that the job engine takes to listen on.
+func (s *Store) ListenPool() *pgxpool.Pool { return s.listen }
+
+// SessionConfig is how to connect for a session of one's own.
+func (s *Store) SessionConfig() *pgx.ConnConfig { return s.listen.Config().ConnConfig }
 
 // Schema is the schema of the resource tables.
 func (s *Store) Schema() string { return s.schema }

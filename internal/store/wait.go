@@ -44,7 +44,7 @@ func (s *Store) WaitUntilUp(ctx context.Context, prepare func(context.Context) e
 func (s *Store) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	return s.Ping(ctx)
+	return s.connect(ctx)
 }
 
 // MayComeUp reports whether a failure to reach the database may pass by itself: nothing listens yet, it starts, recovers or
