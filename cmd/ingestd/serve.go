@@ -34,19 +34,20 @@ and keeps the watchdog quiet.`,
 	path := addConfigFlag(cmd)
 	cmd.Flags().BoolVar(&skipMigrations, "skip-migrations", false, "do not migrate the database; fail if it needs to be")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		// From the first moment on: a SIGHUP that nobody waits for ends the process.
+		hangups := make(chan os.Signal, 1) // one that waits stands for all that follow
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
 		c, err := loadConfig(*path)
 		if err != nil {
 			return err
 		}
-		return serve(cmd.Context(), c, *path, cmd.ErrOrStderr(), skipMigrations)
+		return serve(cmd.Context(), c, *path, cmd.ErrOrStderr(), skipMigrations, hangups)
 	}
 	return cmd
 }
 
-func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer, skipMigrations bool) error {
-	hangups := make(chan os.Signal, 1) // one that waits stands for all that follow
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer, skipMigrations bool, hangups <-chan os.Signal) error {
 	logger, level := newLeveledLogger(stderr, c.Log)
 	watchdog, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {

@@ -64,7 +64,7 @@ func run(ctx context.Context, o Options, meanwhile func(context.Context, *world)
 		return v, err
 	}
 	for _, i := range w.instances {
-		if err := i.start(); err != nil {
+		if err := i.start(ctx); err != nil {
 			return v, err
 		}
 	}

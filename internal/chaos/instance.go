@@ -42,8 +42,26 @@ func freePort(ctx context.Context) (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// start begins another life.
-func (i *instance) start() error {
+// start begins another life, and returns when the process has read its configuration: before, it knows nothing of signals.
+func (i *instance) start(ctx context.Context) error {
+	before, err := os.Stat(i.log)
+	var offset int64
+	if err == nil {
+		offset = before.Size()
+	}
+	if err := i.launch(); err != nil {
+		return err
+	}
+	return waitFor(ctx, fmt.Sprintf("the start of instance %d", i.number), func() (bool, error) {
+		text, err := os.ReadFile(i.log)
+		if err != nil {
+			return false, fmt.Errorf("instance %d: %w", i.number, err)
+		}
+		return i.ended() || bytes.Contains(text[offset:], []byte("ingestd starts")), nil
+	})
+}
+
+func (i *instance) launch() error {
 	log, err := os.OpenFile(i.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("instance %d: %w", i.number, err)

@@ -155,7 +155,7 @@ func (w *world) befall(ctx context.Context, e event, i *instance) error {
 		return fmt.Errorf("no instance can have: %s", e.kind)
 	}
 	pause(ctx, e.lasts/3)
-	return i.start()
+	return i.start(ctx)
 }
 
 // act is what an operator does. It may be refused: no export may run, or one may already.
