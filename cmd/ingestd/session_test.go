@@ -60,6 +60,9 @@ func TestSession_from_a_key_to_a_migrated_database(t *testing.T) {
 	term.types(exitDone, "migrate", "up")
 	term.types(exitDone, "migrate", "up")
 	term.types(exitDone, "migrate", "status")
+	term.types(exitUsage, "migrate", "roles")
+	term.types(exitUsage, "migrate", "roles", "--ingest", "ingestd_ingest", "--reader-history")
+	term.types(exitDone, "migrate", "roles", "--ingest", "ingestd_ingest", "--reader", "ingestd_reader", "--print")
 	if code, stdout, _ := term.run("audit", "list", "--action", "migrate", "--output", "csv"); code != exitDone || !strings.Contains(stdout, ",migrate,schema 0005_audit,\n") {
 		t.Errorf("exit %d, who migrated is not known:\n%s", code, stdout)
 	}

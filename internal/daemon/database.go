@@ -75,8 +75,13 @@ func (d *Database) stopServer(ctx context.Context) {
 	}
 }
 
-// Prepare migrates the database where that is wanted, and otherwise checks that its schema is this binary's.
+// Prepare migrates the database where that is wanted, and otherwise checks that its schema is this binary's. A *store.PermissionError
+// says that the role of the connection lacks what the work needs.
 func (d *Database) Prepare(ctx context.Context, migrate bool) error {
+	return d.Store.CheckGrants(ctx, d.prepare(ctx, migrate))
+}
+
+func (d *Database) prepare(ctx context.Context, migrate bool) error {
 	if !migrate {
 		return d.Store.CheckSchema(ctx)
 	}

@@ -88,6 +88,7 @@ type Engine struct {
 	pace     pace
 	clock    *clock
 	tuning   atomic.Pointer[Tuning]
+	reindex  reindexing
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 	stopped  chan struct{} // closed when it has stopped
 }
@@ -147,6 +148,7 @@ func New(o Options) (*Engine, error) {
 		RescueStuckJobsAfter: 2 * jobTimeout,
 		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
+		ReindexerSchedule:    &e.reindex,
 		// The engine's times are the database's: by a host's clock that is behind, a job that is put off would run at once,
 		// and by one that is ahead, hours too late.
 		Test: river.TestConfig{Time: e.clock},
@@ -168,6 +170,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	if _, _, err := e.clock.look(ctx); err != nil {
+		return fmt.Errorf("start the job engine: %w", err)
+	}
+	if err := e.reindex.look(ctx, e.store.OwnsEngine); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
 	if err := e.client.Start(startCtx); err != nil {

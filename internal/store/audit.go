@@ -49,6 +49,7 @@ const (
 	ActionRetryQuarantine = "quarantine retry"
 	ActionRemovePayer     = "payers remove"
 	ActionMigrate         = "migrate"
+	ActionGrant           = "grant"
 )
 
 // ExportObject is the object of an audit event about an export.
