@@ -29,12 +29,13 @@ func describeKey(path string) key {
 
 // The values of keys that choose one of a few.
 var (
-	logLevels   = []string{"debug", "info", "warn", "error"}
-	algorithms  = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
-	keyStates   = []string{"active", "published"}
-	authMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
-	levels      = []string{"system", "patient", "group"}
-	histories   = []string{"none", "deletes", "all"}
+	logLevels     = []string{"debug", "info", "warn", "error"}
+	algorithms    = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
+	keyStates     = []string{"active", "published"}
+	authMethods   = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
+	levels        = []string{"system", "patient", "group"}
+	databaseAuths = []string{AuthPassword, AuthRDSIAM}
+	histories     = []string{"none", "deletes", "all"}
 
 	indexMethods = []string{"btree", "gin", "gist", "brin", "hash", "spgist"}
 )
@@ -50,6 +51,14 @@ var keys = map[string]key{
 		text: "A Postgres connection string, as a reference or written out, or `embedded:DIR`: a private local Postgres that " +
 			"ingestd runs from the installed binaries, with its data in DIR.",
 	},
+	"database.password": {text: "The password, apart from the URL. It is read anew for each connection, so that it can be rotated while the daemon runs: " +
+		"connections that stand go on, and new ones use the new one.", standard: "that of the URL"},
+	"database.auth": {
+		text: "How the user signs in: with a password (or a client certificate), or with `rds-iam`: RDS' IAM authentication, by a token that is signed for each " +
+			"connection with the AWS credentials of the machine, such as the role of an ECS task. `rds-iam` needs `sslmode=verify-full` and one host.",
+		enum: databaseAuths,
+	},
+	"database.region": {text: "The AWS region of the database, for `rds-iam`.", standard: "that of the AWS SDK: `AWS_REGION`"},
 	"database.schema": {text: "The schema of the resource tables; their history stands in the schema of this name with `_history` behind it."},
 	"database.max_connections": {
 		text: "Connections of this instance to Postgres, at most.",

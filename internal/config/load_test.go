@@ -35,7 +35,7 @@ func TestLoad_fills_in_the_built_in_defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &config.Config{
-		Database: config.Database{URL: "postgres://ingestd@db.example/fhir", Schema: "fhir", MaxConnections: 10},
+		Database: config.Database{URL: "postgres://ingestd@db.example/fhir", Auth: "password", Schema: "fhir", MaxConnections: 10},
 		Admin:    config.Admin{Listen: "127.0.0.1:8090"},
 		JWKS:     config.JWKS{MaxAge: time.Hour},
 		Log:      config.Log{Level: "info", Format: "json"},

@@ -26,6 +26,12 @@ type Config struct {
 type Database struct {
 	// URL is a Postgres connection string, or embedded:DIR for a private local Postgres.
 	URL Secret `yaml:"url"`
+	// Password names the password apart from the URL; it is read anew for each connection.
+	Password Secret `yaml:"password"`
+	// Auth is password or rds-iam.
+	Auth string `yaml:"auth"`
+	// Region is the AWS region of the database, for rds-iam.
+	Region string `yaml:"region"`
 	// Schema is the schema of the resource tables.
 	Schema string `yaml:"schema"`
 	// MaxConnections bounds the connection pool of this instance.

@@ -93,6 +93,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 
 func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	c := o.Config
+	if database.warning != "" {
+		o.Logger.WarnContext(ctx, "the connection to the database is not as safe as it could be", "warning", database.warning)
+	}
 	if !o.Wait {
 		if err := database.Prepare(ctx, !o.SkipMigrations); err != nil {
 			return nil, fmt.Errorf("prepare the database: %w", err)

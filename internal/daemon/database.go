@@ -15,6 +15,8 @@ import (
 type Database struct {
 	Store  *store.Store
 	server *embedded.Server
+	// warning is what of the connection is not as safe as it could be.
+	warning string
 	logger *slog.Logger
 }
 
@@ -36,8 +38,10 @@ func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logg
 		}
 		url = d.server.URL()
 	}
+	d.warning = store.TLSWarning(url)
 	d.Store, err = store.Open(ctx, store.Options{
-		URL: url, Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
+		URL: url, Password: secrets.databasePassword(c), VerifyServer: c.Auth == config.AuthRDSIAM,
+		Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
 	})
 	if err != nil {
 		d.stopServer(ctx)

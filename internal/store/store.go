@@ -16,6 +16,10 @@ import (
 type Options struct {
 	// URL is a Postgres connection string. Its password never appears in an error or a log.
 	URL string
+	// Password, where set, is asked for the password of each new connection, in place of the URL's.
+	Password func(ctx context.Context, l Login) (string, error)
+	// VerifyServer refuses a URL by which the password might go to somebody else: it is sent as it is.
+	VerifyServer bool
 	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
 	Schema string
 	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. One is the job engine's, which it
@@ -51,6 +55,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.DialFunc = dialer().DialContext
+	if err := signIn(config, o); err != nil {
+		return nil, err
+	}
 	bulkConfig := config.Copy()
 	bulkConfig.AfterConnect = expectSigns
 	bulkConnections := min(connections/2, connections-listener-2)
