@@ -15,6 +15,7 @@ import (
 // may lists, for each package, which of ours its production code may import. Tests may import what they need, but for what
 // is listed in never.
 var may = map[string][]string{
+	"internal/ecs":            {},
 	"internal/fhir":           {},
 	"internal/config":         {"internal/fhir"},
 	"internal/outbound":       {"internal/config"},
@@ -30,7 +31,7 @@ var may = map[string][]string{
 	},
 	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
-		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
+		"internal/awssecrets", "internal/config", "internal/ecs", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 	"internal/payersim": {"internal/fhir"},

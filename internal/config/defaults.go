@@ -19,6 +19,7 @@ func builtIn() *Config {
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
 		Reload:   Reload{RemovedPayers: RemovedFinish},
+		ECS:      ECS{TaskProtection: true},
 		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 	}
 }

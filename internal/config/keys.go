@@ -157,7 +157,10 @@ var keys = map[string]key{
 	},
 	"notify[].headers": {text: "Further request headers. A value that is a reference (`env:NAME`, `file:/path` …) is resolved when it is sent."},
 	"notify[].timeout": {text: "How long one request may take.", low: "100ms", high: "30s"},
-	"fleet":            {text: "What all instances on one database do at once. It is to be the same in each instance's configuration."},
+	"ecs":              {text: "How an instance behaves as a task of Amazon ECS."},
+	"ecs.task_protection": {text: "Whether the task asks ECS, while it loads or publishes, not to be chosen when the service is made smaller or deployed anew, where " +
+		"`ECS_AGENT_URI` is set. It is released at the end of the work, and after an hour in a row for three minutes."},
+	"fleet": {text: "What all instances on one database do at once. It is to be the same in each instance's configuration."},
 	"fleet.max_exports": {
 		text: "Exports that run at once, of all payers and over all instances; 0 is no bound. Those beyond it wait in the order of their due " +
 			"time, one started by hand by the time of its start. An export that is held back for an operator does not count.",

@@ -41,6 +41,7 @@ func TestLoad_fills_in_the_built_in_defaults(t *testing.T) {
 		Log:      config.Log{Level: "info", Format: "json"},
 		Shutdown: config.Shutdown{Grace: 25 * time.Second},
 		Reload:   config.Reload{RemovedPayers: "finish"},
+		ECS:      config.ECS{TaskProtection: true},
 		Workers:  config.Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 		Keys: []config.Key{{
 			ID: "k1", PrivateKey: "file:/etc/ingestd/k1.pem", State: "active", Source: "testdata/good/minimal.yaml:3",

@@ -15,6 +15,7 @@ type Config struct {
 	Workers  Workers  `yaml:"workers"`
 	Notify   []Notify `yaml:"notify"`
 	Fleet    Fleet    `yaml:"fleet"`
+	ECS      ECS      `yaml:"ecs"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
 
@@ -38,6 +39,12 @@ type Database struct {
 	MaxConnections int `yaml:"max_connections"`
 	// Indexes are what the resource tables get beside their own.
 	Indexes []Index `yaml:"indexes"`
+}
+
+// ECS is how an instance behaves as a task of Amazon ECS.
+type ECS struct {
+	// TaskProtection keeps ECS from choosing this task, while it loads or publishes, when the service is made smaller.
+	TaskProtection bool `yaml:"task_protection"`
 }
 
 // Index is a further index of resource tables, built for each payer after a publish, while readers go on.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ingestd/internal/config"
+	"ingestd/internal/ecs"
 	"ingestd/internal/exportlog"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
@@ -35,6 +36,8 @@ type Options struct {
 	Queue string
 	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
 	Secrets *Secrets
+	// ECSAgent is the URI of the agent of ECS that this instance is a task of; empty where it is none.
+	ECSAgent string
 	// LookForKeys is how often the keys are looked at for changes. Default: 1 min.
 	LookForKeys time.Duration
 
@@ -62,7 +65,9 @@ type Daemon struct {
 	manager *smartauth.Manager
 	links   links
 	metrics *ops.Metrics
-	logger  *slog.Logger
+	// protection is nil where this is no task of ECS.
+	protection *ecs.Protection
+	logger     *slog.Logger
 
 	// using is the configuration of the moment; reloading is held while it is exchanged.
 	using     atomic.Pointer[using]
@@ -122,11 +127,20 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	var busy func() (done func())
+	if o.ECSAgent != "" && c.ECS.TaskProtection {
+		d.protection, err = ecs.New(ecs.Options{URI: o.ECSAgent, Logger: o.Logger, Metrics: d.metrics.Registry()})
+		if err != nil {
+			o.Logger.WarnContext(ctx, "this task cannot be protected by ECS: work goes on without it", "error", err)
+		} else {
+			busy = d.protection.Work
+		}
+	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
 		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning,
 		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
-		Pin: d.links.pin,
+		Pin: d.links.pin, Busy: busy,
 	})
 	if err != nil {
 		return nil, err
@@ -174,6 +188,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return d.followConfig(ctx) })
 		group.Go(func() error { return d.accompany(restCtx) })
 		group.Go(func() error { return d.supervise(restCtx, ctx) })
+	}
+	if d.protection != nil {
+		group.Go(func() error { return d.protection.Run(restCtx) })
 	}
 	group.Go(func() error { return d.manager.Run(restCtx) })
 	group.Go(func() error { return d.keys.Run(restCtx) })

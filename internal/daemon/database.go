@@ -17,7 +17,7 @@ type Database struct {
 	server *embedded.Server
 	// warning is what of the connection is not as safe as it could be.
 	warning string
-	logger *slog.Logger
+	logger  *slog.Logger
 }
 
 // OpenDatabase connects to the configured database and starts it first where it is an embedded one. It does not migrate.

@@ -71,6 +71,8 @@ type Options struct {
 	ReapInterval time.Duration
 	// Tuning is what Reconfigure can exchange.
 	Tuning Tuning
+	// Busy, where set, is called when a load or a publish begins; what it returns is called when that ends.
+	Busy func() (done func())
 	// Pin makes the client for settings that an export began with, and that are not those of Payers. Without it, exports go on
 	// under the settings of Payers.
 	Pin func(config.Payer) (Payer, error)
@@ -107,6 +109,9 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
+	}
+	if e.options.Busy == nil {
+		e.options.Busy = func() func() { return func() {} }
 	}
 	e.tune(o.Tuning)
 	e.retries.clock = e.clock
