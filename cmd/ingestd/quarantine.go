@@ -106,7 +106,7 @@ func newQuarantineShowCommand() *cobra.Command {
 			if err := d.Prepare(cmd.Context(), false); err != nil {
 				return err
 			}
-			q, text, err := d.Store.QuarantinedRaw(cmd.Context(), id)
+			q, text, err := d.Store.ShowQuarantined(cmd.Context(), id, operator())
 			if errors.Is(err, store.ErrNoQuarantinedLine) {
 				return fmt.Errorf("%d: %w", id, err)
 			}

@@ -19,6 +19,7 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
 )
 
 // Options are what a Daemon needs.
@@ -76,6 +77,7 @@ type Daemon struct {
 	pulse     pulse
 	prepared  chan struct{} // closed when the database is
 	wake      chan struct{} // wakes the heartbeat
+	diary     *diary
 }
 
 // Open connects to the database, migrates it unless that is switched off, and puts the instance together. With Options.Wait
@@ -108,10 +110,10 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d := &Daemon{
 		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
-		prepared: make(chan struct{}), wake: make(chan struct{}, 1),
+		prepared: make(chan struct{}), wake: make(chan struct{}, 1), diary: newDiary(),
 	}
 	d.metrics = ops.NewMetrics(database.Store, func() []config.Payer { return d.using.Load().config.Payers }, o.Version, o.Logger)
-	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
+	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token})
 	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
@@ -123,6 +125,11 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.using.Store(newUsing(c, all))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
+	if o.Queue == "" {
+		d.diary.note(store.ActionConfigure, "configuration "+d.using.Load().digest, map[string]any{
+			"by": "start", "version": o.Version, "payers": len(c.Payers), "instance": d.id,
+		})
+	}
 	tuning, err := d.tuning(c)
 	if err != nil {
 		return nil, err
@@ -189,6 +196,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return d.accompany(restCtx) })
 		group.Go(func() error { return d.supervise(restCtx, ctx) })
 	}
+	group.Go(func() error { return d.keepDiary(restCtx) })
 	if d.protection != nil {
 		group.Go(func() error { return d.protection.Run(restCtx) })
 	}

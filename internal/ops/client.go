@@ -130,8 +130,16 @@ func (c *Client) Audit(ctx context.Context, f store.AuditFilter, limit int) ([]s
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	set(query, "action", f.Action)
 	set(query, "object", f.Object)
-	if !f.Since.IsZero() {
-		query.Set("since", f.Since.Format(time.RFC3339Nano))
+	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !at.IsZero() {
+			query.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	if f.All {
+		query.Set("all", "true")
+	}
+	if f.OldestFirst {
+		query.Set("after", strconv.FormatInt(f.After, 10))
 	}
 	var events []store.AuditEvent
 	err := c.get(ctx, "audit", query, &events)
