@@ -24,7 +24,7 @@ test: postgres pgbouncer ## Run all tests, with the race detector
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 	$(GO) test -timeout 10m -run a_year_of_a_fleet ./internal/scheduler # likewise: some payers, some months
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
-	for tool in image terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
+	for tool in image kubernetes terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
 
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
@@ -74,7 +74,7 @@ fmt-check: $(TOOLS)/golangci-lint
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Lint the code
 	$(TOOLS)/golangci-lint run
-	for tool in image libraries terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
+	for tool in image kubernetes libraries terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called

@@ -12,7 +12,7 @@ import (
 
 func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Show who changed what, when and from where"}
-	cmd.AddCommand(newAuditListCommand())
+	cmd.AddCommand(newAuditListCommand(), newAuditExportCommand())
 	return cmd
 }
 
@@ -23,13 +23,15 @@ func newAuditListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the newest changes that operators made", Args: cobra.NoArgs,
 		Long: `Lists the audit events: each command and each request to the admin API that changed something has left one, in the transaction of the
-change. Exports that a schedule started are no operator's act and have none. --since takes an instant, or how long ago.`,
+change. What instances do by themselves, exports, tokens and configurations, is left out, unless --all or --action asks for it.
+--since takes an instant, or how long ago.`,
 		Example: `  ingestd audit list --since 24h
   ingestd audit list --since 2026-01-31T00:00:00Z --action cancel --output csv`,
 	}
 	flags := addControlFlags(cmd)
+	cmd.Flags().BoolVar(&filter.All, "all", false, "list what instances did by themselves, too")
 	cmd.Flags().StringVar(&since, "since", "", "only those since this `time`: 2026-01-31T00:00:00Z, or 24h for a day ago")
-	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'payers remove' or migrate")
+	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'quarantine show', 'payers remove', migrate, grant, 'export start', 'export publish',\n'export hold', 'export fail', token or configure")
 	cmd.Flags().StringVar(&filter.Object, "object", "", "only those on this `object`: 'export 17', 'payer bluecross'")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	output := addListOutput(cmd)
@@ -38,7 +40,7 @@ change. Exports that a schedule started are no operator's act and have none. --s
 			return err
 		}
 		var err error
-		if filter.Since, err = timeOrAgo(since, time.Now()); err != nil {
+		if filter.Since, err = timeOrAgo("since", since, time.Now()); err != nil {
 			return err
 		}
 		return withControl(cmd, flags, func(c control) error {
@@ -71,7 +73,7 @@ func auditTable(events []store.AuditEvent) *table {
 }
 
 // timeOrAgo reads an instant, or how long before now it was; the zero time of nothing.
-func timeOrAgo(text string, now time.Time) (time.Time, error) {
+func timeOrAgo(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
@@ -80,7 +82,7 @@ func timeOrAgo(text string, now time.Time) (time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
-		return at, usageError{fmt.Errorf("--since %q: expected an instant such as 2026-01-31T00:00:00Z, or how long ago, such as 24h", text)}
+		return at, usageError{fmt.Errorf("--%s %q: expected an instant such as 2026-01-31T00:00:00Z, or how long ago, such as 24h", flag, text)}
 	}
 	return at, nil
 }

@@ -13,6 +13,7 @@ import (
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
 	"ingestd/internal/scheduler"
+	"ingestd/internal/store"
 )
 
 // nextRuns is how many runs of a payer are told ahead.
@@ -86,6 +87,9 @@ func printSummary(out io.Writer, c *config.Config, now time.Time) error {
 	fmt.Fprintf(w, "database\t%s, schema %s, at most %d connections\n", c.Database.URL, c.Database.Schema, c.Database.MaxConnections)
 	if c.Database.DirectURL != "" {
 		fmt.Fprintf(w, "\t%s for what needs a session\n", c.Database.DirectURL)
+	}
+	if warning := store.TLSWarning(string(c.Database.URL)); warning != "" {
+		fmt.Fprintf(w, "warning\t%s\n", warning)
 	}
 	fmt.Fprintf(w, "admin\t%s\n", listening(c.Admin.Listen))
 	fmt.Fprintf(w, "jwks\t%s\n", listening(c.JWKS.Listen))

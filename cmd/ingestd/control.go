@@ -38,7 +38,7 @@ type view interface {
 	Audit(ctx context.Context, f store.AuditFilter, limit int) ([]store.AuditEvent, error)
 	Instances(ctx context.Context) ([]ops.Instance, error)
 	Quarantine(ctx context.Context, f store.QuarantineFilter, limit int) ([]ops.QuarantinedLine, error)
-	QuarantinedRaw(ctx context.Context, id int64) (ops.QuarantinedRaw, error)
+	QuarantinedRaw(ctx context.Context, id int64, by store.Actor) (ops.QuarantinedRaw, error)
 	Certificate(ctx context.Context, id int64) (store.Certificate, error)
 }
 

@@ -15,7 +15,7 @@ func newMigrateCommand() *cobra.Command {
 		Use:   "migrate",
 		Short: "Bring the database's schema to this version, or show where it stands",
 	}
-	cmd.AddCommand(newMigrateUpCommand(), newMigrateStatusCommand())
+	cmd.AddCommand(newMigrateUpCommand(), newMigrateStatusCommand(), newMigrateRolesCommand())
 	return cmd
 }
 
@@ -24,7 +24,7 @@ func newMigrateUpCommand() *cobra.Command {
 		Use:   "up",
 		Short: "Apply the migrations that the database lacks",
 		Long: `Applies the migrations that the database lacks, under a lock: several instances may do it at once. 'ingestd serve' does the same
-at its start, unless it is told not to.`,
+at its start, unless it is told not to; where it works as a role that may not, this command does it as the one that may.`,
 		Args: cobra.NoArgs,
 	}
 	path := addConfigFlag(cmd)

@@ -16,11 +16,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/spf13/cobra"
 
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
+	"ingestd/internal/store"
 )
 
 func newPsqlCommand() *cobra.Command {
@@ -40,7 +40,11 @@ uses it. The exit code is psql's.`,
 			return errors.New("psql is not installed: install it with 'apt-get install postgresql-client'")
 		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
-			return psql(cmd, program, d.Store.SessionConfig(), args)
+			c, err := d.Store.SessionConfig(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return psql(cmd, program, c, args)
 		})
 	}
 	return cmd
@@ -116,27 +120,5 @@ func psqlEnvironment(environ []string, c *pgx.ConnConfig) []string {
 		}
 	}
 	return append(env, "PGHOST="+strings.Join(hosts, ","), "PGPORT="+strings.Join(ports, ","),
-		"PGDATABASE="+cmp.Or(c.Database, c.User), "PGUSER="+c.User, "PGPASSWORD="+c.Password, "PGSSLMODE="+sslMode(c))
-}
-
-// sslMode tells libpq's name for how c treats TLS, which pgx has turned into the attempts that it makes at each host.
-func sslMode(c *pgx.ConnConfig) string {
-	others := func(encrypted bool) bool {
-		return slices.ContainsFunc(c.Fallbacks, func(f *pgconn.FallbackConfig) bool {
-			return f.Host == c.Host && f.Port == c.Port && (f.TLSConfig != nil) == encrypted
-		})
-	}
-	switch t := c.TLSConfig; {
-	case t == nil && others(true):
-		return "allow"
-	case t == nil:
-		return "disable"
-	case others(false):
-		return "prefer"
-	case !t.InsecureSkipVerify:
-		return "verify-full"
-	case t.VerifyPeerCertificate != nil:
-		return "verify-ca"
-	}
-	return "require"
+		"PGDATABASE="+cmp.Or(c.Database, c.User), "PGUSER="+c.User, "PGPASSWORD="+c.Password, "PGSSLMODE="+store.SSLMode(c))
 }

@@ -71,7 +71,7 @@ func newQuarantineShowCommand() *cobra.Command {
 			return usageError{fmt.Errorf("%q: expected the number of a line, as 'ingestd quarantine list' shows it", args[0])}
 		}
 		return withControl(cmd, flags, func(c control) error {
-			q, err := c.QuarantinedRaw(cmd.Context(), id)
+			q, err := c.QuarantinedRaw(cmd.Context(), id, operator())
 			if err != nil {
 				return err
 			}

@@ -57,7 +57,7 @@ func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer,
 	d, err := daemon.Open(ctx, daemon.Options{
 		Config: c, Logger: logger, Version: buildVersion(), Host: hostName(), SkipMigrations: skipMigrations, Wait: true,
 		Load: func() (*config.Config, error) { return config.Load(path) }, Hangups: hangups, Level: level,
-		Notify: notifier(ctx, logger), Watchdog: watchdog,
+		Notify: notifier(ctx, logger), Watchdog: watchdog, ECSAgent: os.Getenv("ECS_AGENT_URI"),
 	})
 	if err != nil {
 		return err

@@ -60,11 +60,17 @@ func TestSession_from_a_key_to_a_migrated_database(t *testing.T) {
 	term.types(exitDone, "migrate", "up")
 	term.types(exitDone, "migrate", "up")
 	term.types(exitDone, "migrate", "status")
+	term.types(exitUsage, "migrate", "roles")
+	term.types(exitUsage, "migrate", "roles", "--ingest", "ingestd_ingest", "--reader-history")
+	term.types(exitDone, "migrate", "roles", "--ingest", "ingestd_ingest", "--reader", "ingestd_reader", "--print")
 	if code, stdout, _ := term.run("audit", "list", "--action", "migrate", "--output", "csv"); code != exitDone || !strings.Contains(stdout, ",migrate,schema 0005_audit,\n") {
 		t.Errorf("exit %d, who migrated is not known:\n%s", code, stdout)
 	}
 	term.forgetMigrations()
 	term.types(exitDone, "audit", "list", "--output", "json")
+	term.types(exitDone, "audit", "export", "--since", "1h")
+	term.types(exitDone, "audit", "export", "--since", "1h", "--output", "csv")
+	term.types(exitUsage, "audit", "export")
 	term.types(exitDone, "status")
 	term.types(exitDone, "exports", "list")
 	term.types(exitDone, "exports", "list", "--output", "json")
@@ -182,6 +188,10 @@ func controlSession(term *terminal, more ...string) {
 	types(exitDone, "exports", "show", "3")
 	types(exitDone, "audit", "list")
 	types(exitDone, "audit", "list", "--since", "1h", "--object", "export 1", "--output", "csv")
+	types(exitDone, "audit", "list", "--all")
+	types(exitDone, "audit", "export", "--since", "1h")
+	types(exitDone, "audit", "export", "--since", "1h", "--until", "2100-01-01T00:00:00Z", "--output", "csv")
+	types(exitUsage, "audit", "export", "--since", "1h", "--until", "tomorrow")
 	types(exitDone, "audit", "list", "--since", "2100-01-01T00:00:00Z", "--output", "json")
 }
 

@@ -15,6 +15,7 @@ import (
 // may lists, for each package, which of ours its production code may import. Tests may import what they need, but for what
 // is listed in never.
 var may = map[string][]string{
+	"internal/ecs":            {},
 	"internal/fhir":           {},
 	"internal/config":         {"internal/fhir"},
 	"internal/outbound":       {"internal/config"},
@@ -30,7 +31,7 @@ var may = map[string][]string{
 	},
 	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
-		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
+		"internal/awssecrets", "internal/config", "internal/ecs", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 	"internal/payersim": {"internal/fhir"},
@@ -41,6 +42,8 @@ var may = map[string][]string{
 	"internal/archtest": {},
 	"internal/bench":    {"internal/config", "internal/export", "internal/fhir", "internal/payersim", "internal/smartauth", "internal/store/embedded"},
 	"cmd/bench":         {"internal/bench"},
+	"internal/chaos":    {"internal/payersim", "internal/smartauth", "internal/store/embedded", "internal/verify"},
+	"cmd/chaos":         {"internal/chaos"},
 	"migrations":        {},
 	"cmd/ingestd": {
 		"internal/config", "internal/daemon", "internal/demo", "internal/fhir", "internal/notify", "internal/ops", "internal/payersim",
@@ -64,11 +67,12 @@ var never = map[string][]string{
 var only = map[string][]string{
 	"internal/archtest": {},
 	"internal/bench":    {"cmd/bench/"},
+	"internal/chaos":    {"cmd/chaos/"},
 	"internal/demo":     {"cmd/ingestd/demo.go"},
 	"internal/e2e":      {},
-	"internal/payersim": {"cmd/ingestd/payersim.go", "internal/bench/", "internal/demo/"},
+	"internal/payersim": {"cmd/ingestd/payersim.go", "internal/bench/", "internal/chaos/", "internal/demo/"},
 	"internal/testpg":   {},
-	"internal/verify":   {"internal/demo/"},
+	"internal/verify":   {"internal/chaos/", "internal/demo/"},
 }
 
 // violations says which imports the file at path, relative to the repository, should not have.

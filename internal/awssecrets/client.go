@@ -42,18 +42,27 @@ func New(o Options) *Client {
 
 // configFor returns the SDK's configuration for the region of a resource.
 func (c *Client) configFor(ctx context.Context, resource arn.ARN) (aws.Config, error) {
+	loaded, err := c.loadedConfig(ctx)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	regional := loaded.Copy()
+	regional.Region = resource.Region
+	return regional, nil
+}
+
+// loadedConfig returns the SDK's configuration, which is loaded once.
+func (c *Client) loadedConfig(ctx context.Context) (*aws.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loaded == nil {
 		loaded, err := c.load(ctx)
 		if err != nil {
-			return aws.Config{}, fmt.Errorf("load the AWS configuration: %w", err)
+			return nil, fmt.Errorf("load the AWS configuration: %w", err)
 		}
 		c.loaded = &loaded
 	}
-	regional := c.loaded.Copy()
-	regional.Region = resource.Region
-	return regional, nil
+	return c.loaded, nil
 }
 
 func parseARN(text, service string) (arn.ARN, error) {

@@ -108,6 +108,8 @@ var schemaName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,54}$`)
 // reservedSchemas are ingestd's own, and those that Postgres makes.
 var reservedSchemas = []string{"ingest", "ingest_stage", "river", "public", "information_schema"}
 
+var awsRegion = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
+
 func (c checker) database(d Database) {
 	text := string(d.URL)
 	dir, embedded := Embedded(text)
@@ -121,6 +123,17 @@ func (c checker) database(d Database) {
 		c.at("database.url", "expected %s", describeKey("database.url").want)
 	}
 	c.directURL(d, embedded)
+	c.reference("database.password", d.Password)
+	switch {
+	case embedded && (d.Password != "" || d.Auth == AuthRDSIAM):
+		c.at("database.url", "an embedded database needs no sign-in: expected neither database.password nor database.auth")
+	case d.Auth == AuthRDSIAM && d.Password != "":
+		c.at("database.password", "is of no use with database.auth: rds-iam")
+	case d.Auth != AuthRDSIAM && d.Region != "":
+		c.at("database.region", "is of no use without database.auth: rds-iam")
+	case d.Region != "" && !awsRegion.MatchString(d.Region):
+		c.at("database.region", "%s: expected an AWS region, for example us-east-1", excerpt(d.Region))
+	}
 	if !schemaName.MatchString(d.Schema) || strings.HasPrefix(d.Schema, "pg_") || slices.Contains(reservedSchemas, d.Schema) {
 		c.at("database.schema", "%s cannot be used: expected a name of small letters, digits and _ "+
 			"that is not a schema of ingestd's or Postgres' own", excerpt(d.Schema))

@@ -2,15 +2,24 @@ package config
 
 import "time"
 
+// The values of database.auth.
+const (
+	// AuthPassword is the password of the URL, or database.password.
+	AuthPassword = "password"
+	// AuthRDSIAM is a token that is signed for each connection with the AWS credentials of the machine.
+	AuthRDSIAM = "rds-iam"
+)
+
 // builtIn is the configuration in which nothing was written.
 func builtIn() *Config {
 	return &Config{
-		Database: Database{Schema: "fhir", MaxConnections: 10},
+		Database: Database{Auth: AuthPassword, Schema: "fhir", MaxConnections: 10},
 		Admin:    Admin{Listen: "127.0.0.1:8090"},
 		JWKS:     JWKS{MaxAge: time.Hour},
 		Log:      Log{Level: "info", Format: "json"},
 		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
 		Reload:   Reload{RemovedPayers: RemovedFinish},
+		ECS:      ECS{TaskProtection: true},
 		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 	}
 }

@@ -111,7 +111,7 @@ func TestSchema_in_the_documentation_is_that_of_the_types(t *testing.T) {
 func TestSchema_accepts_what_Load_accepts(t *testing.T) {
 	t.Parallel()
 	schema := parsedSchema(t)
-	for _, name := range append(files(t, "testdata/good/*.yaml"), files(t, "../../deployments/config/*.yaml")...) {
+	for _, name := range append(files(t, "testdata/good/*.yaml"), append(files(t, "../../deployments/config/*.yaml"), "../../deployments/kubernetes/base/ingestd.yaml")...) {
 		if problems := validate(schema, parsedYAML(t, name), ""); len(problems) > 0 {
 			t.Errorf("%s: %s", name, strings.Join(problems, "; "))
 		}

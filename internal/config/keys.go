@@ -29,12 +29,13 @@ func describeKey(path string) key {
 
 // The values of keys that choose one of a few.
 var (
-	logLevels   = []string{"debug", "info", "warn", "error"}
-	algorithms  = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
-	keyStates   = []string{"active", "published"}
-	authMethods = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
-	levels      = []string{"system", "patient", "group"}
-	histories   = []string{"none", "deletes", "all"}
+	logLevels     = []string{"debug", "info", "warn", "error"}
+	algorithms    = []string{"RS256", "RS384", "RS512", "ES256", "ES384", "ES512"}
+	keyStates     = []string{"active", "published"}
+	authMethods   = []string{"private_key_jwt", "client_secret_basic", "client_secret_post", "none"}
+	levels        = []string{"system", "patient", "group"}
+	databaseAuths = []string{AuthPassword, AuthRDSIAM}
+	histories     = []string{"none", "deletes", "all"}
 
 	indexMethods = []string{"btree", "gin", "gist", "brin", "hash", "spgist"}
 )
@@ -56,6 +57,14 @@ var keys = map[string]key{
 			"See [connection poolers](architecture.md#connection-poolers).",
 		standard: "`url`",
 	},
+	"database.password": {text: "The password, apart from the URL. It is read anew for each connection, so that it can be rotated while the daemon runs: " +
+		"connections that stand go on, and new ones use the new one.", standard: "that of the URL"},
+	"database.auth": {
+		text: "How the user signs in: with a password (or a client certificate), or with `rds-iam`: RDS' IAM authentication, by a token that is signed for each " +
+			"connection with the AWS credentials of the machine, such as the role of an ECS task. `rds-iam` needs `sslmode=verify-full` and one host.",
+		enum: databaseAuths,
+	},
+	"database.region": {text: "The AWS region of the database, for `rds-iam`.", standard: "that of the AWS SDK: `AWS_REGION`"},
 	"database.schema": {text: "The schema of the resource tables; their history stands in the schema of this name with `_history` behind it."},
 	"database.max_connections": {
 		text: "Connections of this instance to Postgres, at most; those by `direct_url` among them.",
@@ -154,7 +163,10 @@ var keys = map[string]key{
 	},
 	"notify[].headers": {text: "Further request headers. A value that is a reference (`env:NAME`, `file:/path` …) is resolved when it is sent."},
 	"notify[].timeout": {text: "How long one request may take.", low: "100ms", high: "30s"},
-	"fleet":            {text: "What all instances on one database do at once. It is to be the same in each instance's configuration."},
+	"ecs":              {text: "How an instance behaves as a task of Amazon ECS."},
+	"ecs.task_protection": {text: "Whether the task asks ECS, while it loads or publishes, not to be chosen when the service is made smaller or deployed anew, where " +
+		"`ECS_AGENT_URI` is set. It is released at the end of the work, and after an hour in a row for three minutes."},
+	"fleet": {text: "What all instances on one database do at once. It is to be the same in each instance's configuration."},
 	"fleet.max_exports": {
 		text: "Exports that run at once, of all payers and over all instances; 0 is no bound. Those beyond it wait in the order of their due " +
 			"time, one started by hand by the time of its start. An export that is held back for an operator does not count.",

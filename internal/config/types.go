@@ -15,6 +15,7 @@ type Config struct {
 	Workers  Workers  `yaml:"workers"`
 	Notify   []Notify `yaml:"notify"`
 	Fleet    Fleet    `yaml:"fleet"`
+	ECS      ECS      `yaml:"ecs"`
 	Keys     []Key    `yaml:"keys"`
 	Payers   []Payer  `yaml:"payers"`
 
@@ -28,12 +29,24 @@ type Database struct {
 	URL Secret `yaml:"url"`
 	// DirectURL, where set, is the same database for what needs a session; then URL may lead to a pooler by transactions.
 	DirectURL Secret `yaml:"direct_url"`
+	// Password names the password apart from the URL; it is read anew for each connection.
+	Password Secret `yaml:"password"`
+	// Auth is password or rds-iam.
+	Auth string `yaml:"auth"`
+	// Region is the AWS region of the database, for rds-iam.
+	Region string `yaml:"region"`
 	// Schema is the schema of the resource tables.
 	Schema string `yaml:"schema"`
 	// MaxConnections bounds the connection pool of this instance.
 	MaxConnections int `yaml:"max_connections"`
 	// Indexes are what the resource tables get beside their own.
 	Indexes []Index `yaml:"indexes"`
+}
+
+// ECS is how an instance behaves as a task of Amazon ECS.
+type ECS struct {
+	// TaskProtection keeps ECS from choosing this task, while it loads or publishes, when the service is made smaller.
+	TaskProtection bool `yaml:"task_protection"`
 }
 
 // Index is a further index of resource tables, built for each payer after a publish, while readers go on.

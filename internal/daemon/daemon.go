@@ -14,10 +14,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"ingestd/internal/config"
+	"ingestd/internal/ecs"
 	"ingestd/internal/exportlog"
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
 )
 
 // Options are what a Daemon needs.
@@ -35,6 +37,8 @@ type Options struct {
 	Queue string
 	// Secrets follows the references of the configuration. Default: NewSecrets(nil).
 	Secrets *Secrets
+	// ECSAgent is the URI of the agent of ECS that this instance is a task of; empty where it is none.
+	ECSAgent string
 	// LookForKeys is how often the keys are looked at for changes. Default: 1 min.
 	LookForKeys time.Duration
 
@@ -62,7 +66,9 @@ type Daemon struct {
 	manager *smartauth.Manager
 	links   links
 	metrics *ops.Metrics
-	logger  *slog.Logger
+	// protection is nil where this is no task of ECS.
+	protection *ecs.Protection
+	logger     *slog.Logger
 
 	// using is the configuration of the moment; reloading is held while it is exchanged.
 	using     atomic.Pointer[using]
@@ -71,6 +77,7 @@ type Daemon struct {
 	pulse     pulse
 	prepared  chan struct{} // closed when the database is
 	wake      chan struct{} // wakes the heartbeat
+	diary     *diary
 }
 
 // Open connects to the database, migrates it unless that is switched off, and puts the instance together. With Options.Wait
@@ -93,6 +100,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 
 func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	c := o.Config
+	if database.warning != "" {
+		o.Logger.WarnContext(ctx, "the connection to the database is not as safe as it could be", "warning", database.warning)
+	}
 	if !o.Wait {
 		if err := database.Prepare(ctx, !o.SkipMigrations); err != nil {
 			return nil, fmt.Errorf("prepare the database: %w", err)
@@ -100,10 +110,10 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d := &Daemon{
 		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
-		prepared: make(chan struct{}), wake: make(chan struct{}, 1),
+		prepared: make(chan struct{}), wake: make(chan struct{}, 1), diary: newDiary(),
 	}
 	d.metrics = ops.NewMetrics(database.Store, func() []config.Payer { return d.using.Load().config.Payers }, o.Version, o.Logger)
-	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
+	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token})
 	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
@@ -115,15 +125,29 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.using.Store(newUsing(c, all))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
+	if o.Queue == "" {
+		d.diary.note(store.ActionConfigure, "configuration "+d.using.Load().digest, map[string]any{
+			"by": "start", "version": o.Version, "payers": len(c.Payers), "instance": d.id,
+		})
+	}
 	tuning, err := d.tuning(c)
 	if err != nil {
 		return nil, err
+	}
+	var busy func() (done func())
+	if o.ECSAgent != "" && c.ECS.TaskProtection {
+		d.protection, err = ecs.New(ecs.Options{URI: o.ECSAgent, Logger: o.Logger, Metrics: d.metrics.Registry()})
+		if err != nil {
+			o.Logger.WarnContext(ctx, "this task cannot be protected by ECS: work goes on without it", "error", err)
+		} else {
+			busy = d.protection.Work
+		}
 	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
 		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning,
 		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
-		Pin: d.links.pin,
+		Pin: d.links.pin, Busy: busy,
 	})
 	if err != nil {
 		return nil, err
@@ -171,6 +195,10 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return d.followConfig(ctx) })
 		group.Go(func() error { return d.accompany(restCtx) })
 		group.Go(func() error { return d.supervise(restCtx, ctx) })
+	}
+	group.Go(func() error { return d.keepDiary(restCtx) })
+	if d.protection != nil {
+		group.Go(func() error { return d.protection.Run(restCtx) })
 	}
 	group.Go(func() error { return d.manager.Run(restCtx) })
 	group.Go(func() error { return d.keys.Run(restCtx) })

@@ -15,7 +15,9 @@ import (
 type Database struct {
 	Store  *store.Store
 	server *embedded.Server
-	logger *slog.Logger
+	// warning is what of the connection is not as safe as it could be.
+	warning string
+	logger  *slog.Logger
 }
 
 // OpenDatabase connects to the configured database and starts it first where it is an embedded one. It does not migrate.
@@ -40,8 +42,10 @@ func openDatabase(ctx context.Context, c config.Database, secrets *Secrets, logg
 		}
 		url = d.server.URL()
 	}
+	d.warning = store.TLSWarning(url)
 	d.Store, err = store.Open(ctx, store.Options{
-		URL: url, DirectURL: direct, Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
+		URL: url, DirectURL: direct, Password: secrets.databasePassword(c), VerifyServer: c.Auth == config.AuthRDSIAM,
+		Schema: c.Schema, MaxConnections: c.MaxConnections, Lazy: lazy, Logger: logger,
 	})
 	if err != nil {
 		d.stopServer(ctx)
@@ -79,8 +83,13 @@ func (d *Database) stopServer(ctx context.Context) {
 	}
 }
 
-// Prepare migrates the database where that is wanted, and otherwise checks that its schema is this binary's.
+// Prepare migrates the database where that is wanted, and otherwise checks that its schema is this binary's. A *store.PermissionError
+// says that the role of the connection lacks what the work needs.
 func (d *Database) Prepare(ctx context.Context, migrate bool) error {
+	return d.Store.CheckGrants(ctx, d.prepare(ctx, migrate))
+}
+
+func (d *Database) prepare(ctx context.Context, migrate bool) error {
 	if !migrate {
 		return d.Store.CheckSchema(ctx)
 	}

@@ -13,6 +13,7 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
 )
 
 const (
@@ -162,7 +163,7 @@ func (d *Daemon) goOver(ctx context.Context, next *config.Config, before *using)
 	return payers, d.Engine.Reconfigure(ctx, payers, tuning)
 }
 
-// tell logs what a reload has changed.
+// tell logs what a reload has changed, and notes it for the audit.
 func (d *Daemon) tell(ctx context.Context, digest string, differences []config.Difference) {
 	var added, removed, changed, keys []string
 	for _, difference := range differences {
@@ -181,6 +182,9 @@ func (d *Daemon) tell(ctx context.Context, digest string, differences []config.D
 	}
 	d.logger.InfoContext(ctx, "configuration exchanged", "digest", digest, "payers_added", added, "payers_changed", changed,
 		"payers_removed", removed, "keys_changed", keys)
+	d.diary.note(store.ActionConfigure, "configuration "+digest, map[string]any{
+		"by": "reload", "payers_added": added, "payers_changed": changed, "payers_removed": removed, "keys_changed": keys, "instance": d.id,
+	})
 }
 
 // useKeys goes over to other signing keys, where the configuration has others; restore goes back.

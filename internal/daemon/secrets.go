@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"crypto"
+	"fmt"
 
 	"ingestd/internal/awssecrets"
 	"ingestd/internal/config"
+	"ingestd/internal/store"
 )
 
 // Secrets follows the references of a configuration: those to this machine as config does, those to AWS by asking AWS.
@@ -45,6 +47,25 @@ func (s *Secrets) DatabaseURL(ctx context.Context, url config.Secret) (string, e
 		return string(url), err
 	}
 	return url.ResolveURL(ctx)
+}
+
+// databasePassword returns what asks for the password of each new connection; nil where that is in the URL, or there is none.
+func (s *Secrets) databasePassword(d config.Database) func(context.Context, store.Login) (string, error) {
+	switch {
+	case d.Auth == config.AuthRDSIAM:
+		return func(ctx context.Context, l store.Login) (string, error) {
+			return s.aws.DatabaseToken(ctx, d.Region, l.Host, l.Port, l.User)
+		}
+	case d.Password != "":
+		return func(ctx context.Context, _ store.Login) (string, error) {
+			password, err := s.Resolve(ctx, d.Password)
+			if err != nil {
+				return "", fmt.Errorf("database.password: %w", err)
+			}
+			return string(password), nil
+		}
+	}
+	return nil
 }
 
 // signer returns the key in KMS that a reference names; false where it names something else.

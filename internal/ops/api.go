@@ -81,6 +81,20 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		if filter.Since, err = instant("since", query.Get("since")); err != nil {
 			return nil, err
 		}
+		if filter.Until, err = instant("until", query.Get("until")); err != nil {
+			return nil, err
+		}
+		if text := query.Get("all"); text != "" {
+			if filter.All, err = strconv.ParseBool(text); err != nil {
+				return nil, badRequest("all: expected true or false")
+			}
+		}
+		if text := query.Get("after"); text != "" {
+			filter.OldestFirst = true
+			if filter.After, err = strconv.ParseInt(text, 10, 64); err != nil || filter.After < 0 {
+				return nil, badRequest("after: expected the number of an event, or 0 for the first")
+			}
+		}
 		return d.Audit(ctx, filter, limit)
 	})
 	handle("POST /api/v1/exports", http.StatusCreated, func(ctx context.Context, r *http.Request) (any, error) {

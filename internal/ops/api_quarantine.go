@@ -46,13 +46,7 @@ func (s *Server) routeData(mux *http.ServeMux) {
 		if err != nil || id <= 0 {
 			return nil, badRequest("expected the number of a quarantined line in the path")
 		}
-		line, err := d.QuarantinedRaw(ctx, id)
-		if err == nil {
-			by := s.actor(r)
-			s.options.Logger.InfoContext(ctx, "admin API: a quarantined line is read", "line", id, "export_id", line.ExportID, "payer", line.Payer,
-				"operator", by.Name, "address", by.RemoteAddress)
-		}
-		return line, err
+		return d.QuarantinedRaw(ctx, id, s.actor(r))
 	}))
 	mux.Handle("GET /api/v1/exports/{id}/certificate", s.answer(http.StatusOK, func(ctx context.Context, r *http.Request) (any, error) {
 		id, err := exportID(r)

@@ -39,7 +39,7 @@ type viewed interface {
 	Audit(ctx context.Context, f store.AuditFilter, limit int) ([]store.AuditEvent, error)
 	Instances(ctx context.Context) ([]Instance, error)
 	Quarantine(ctx context.Context, f store.QuarantineFilter, limit int) ([]QuarantinedLine, error)
-	QuarantinedRaw(ctx context.Context, id int64) (QuarantinedRaw, error)
+	QuarantinedRaw(ctx context.Context, id int64, by store.Actor) (QuarantinedRaw, error)
 	Certificate(ctx context.Context, id int64) (store.Certificate, error)
 }
 
@@ -129,7 +129,7 @@ func sessionOfData(t *testing.T, c controlled, s *store.Store, say func(any, err
 		say(lines, err)
 	}
 	for _, id := range []int64{1, 2, 4711} {
-		line, err := c.QuarantinedRaw(ctx, id)
+		line, err := c.QuarantinedRaw(ctx, id, by)
 		say(line, err)
 	}
 	for _, id := range []int64{101, 102, 3, 4711} {
@@ -170,7 +170,7 @@ func TestAPI_tells_what_a_quarantined_line_holds_only_where_it_asks_for_a_token(
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, err := client.QuarantinedRaw(t.Context(), 1); err != nil || string(line.Raw) != "JANE DOE" {
+	if line, err := client.QuarantinedRaw(t.Context(), 1, store.Actor{Name: "alice"}); err != nil || string(line.Raw) != "JANE DOE" {
 		t.Errorf("with the token: got %q, %v", line.Raw, err)
 	}
 }

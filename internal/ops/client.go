@@ -130,8 +130,16 @@ func (c *Client) Audit(ctx context.Context, f store.AuditFilter, limit int) ([]s
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	set(query, "action", f.Action)
 	set(query, "object", f.Object)
-	if !f.Since.IsZero() {
-		query.Set("since", f.Since.Format(time.RFC3339Nano))
+	for name, at := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !at.IsZero() {
+			query.Set(name, at.Format(time.RFC3339Nano))
+		}
+	}
+	if f.All {
+		query.Set("all", "true")
+	}
+	if f.OldestFirst {
+		query.Set("after", strconv.FormatInt(f.After, 10))
 	}
 	var events []store.AuditEvent
 	err := c.get(ctx, "audit", query, &events)
@@ -147,11 +155,19 @@ func set(query url.Values, name, value string) {
 }
 
 func (c *Client) get(ctx context.Context, path string, query url.Values, answer any) error {
+	return c.getBy(ctx, path, query, store.Actor{}, answer)
+}
+
+// getBy is get, by somebody whose look is an event of the audit.
+func (c *Client) getBy(ctx context.Context, path string, query url.Values, by store.Actor, answer any) error {
 	at := c.base.JoinPath("api/v1", path)
 	at.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
 		return fmt.Errorf("ask the daemon: %w", err)
+	}
+	if by != (store.Actor{}) {
+		introduce(request, by)
 	}
 	return c.do(request, answer)
 }
@@ -169,12 +185,17 @@ func (c *Client) post(ctx context.Context, path string, body any, by store.Actor
 		return fmt.Errorf("ask the daemon: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
+	introduce(request, by)
+	return c.do(request, answer)
+}
+
+// introduce says who asks, for the audit.
+func introduce(request *http.Request, by store.Actor) {
 	name := by.String()
 	if by.Host != "" {
 		name += "@" + by.Host
 	}
 	request.Header.Set(OperatorHeader, fhir.Printable(name, maxOperator))
-	return c.do(request, answer)
 }
 
 func (c *Client) do(request *http.Request, answer any) error {

@@ -56,9 +56,9 @@ func (d Direct) Quarantine(ctx context.Context, f store.QuarantineFilter, limit 
 	return list, nil
 }
 
-// QuarantinedRaw returns one line with what it holds; store.ErrNoQuarantinedLine where there is none of that number.
-func (d Direct) QuarantinedRaw(ctx context.Context, id int64) (QuarantinedRaw, error) {
-	q, raw, err := d.Store.QuarantinedRaw(ctx, id)
+// QuarantinedRaw returns one line with what it holds, and leaves an event that says who read it; store.ErrNoQuarantinedLine where there is none of that number.
+func (d Direct) QuarantinedRaw(ctx context.Context, id int64, by store.Actor) (QuarantinedRaw, error) {
+	q, raw, err := d.Store.ShowQuarantined(ctx, id, by)
 	if err != nil {
 		return QuarantinedRaw{}, fmt.Errorf("%d: %w", id, err)
 	}
@@ -142,9 +142,9 @@ func (c *Client) Quarantine(ctx context.Context, f store.QuarantineFilter, limit
 }
 
 // QuarantinedRaw is Direct.QuarantinedRaw.
-func (c *Client) QuarantinedRaw(ctx context.Context, id int64) (QuarantinedRaw, error) {
+func (c *Client) QuarantinedRaw(ctx context.Context, id int64, by store.Actor) (QuarantinedRaw, error) {
 	var line QuarantinedRaw
-	err := c.get(ctx, "quarantine/"+strconv.FormatInt(id, 10), nil, &line)
+	err := c.getBy(ctx, "quarantine/"+strconv.FormatInt(id, 10), nil, by, &line)
 	return line, err
 }
 

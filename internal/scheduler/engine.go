@@ -71,6 +71,8 @@ type Options struct {
 	ReapInterval time.Duration
 	// Tuning is what Reconfigure can exchange.
 	Tuning Tuning
+	// Busy, where set, is called when a load or a publish begins; what it returns is called when that ends.
+	Busy func() (done func())
 	// Pin makes the client for settings that an export began with, and that are not those of Payers. Without it, exports go on
 	// under the settings of Payers.
 	Pin func(config.Payer) (Payer, error)
@@ -88,6 +90,7 @@ type Engine struct {
 	pace     pace
 	clock    *clock
 	tuning   atomic.Pointer[Tuning]
+	reindex  reindexing
 	draining chan struct{} // closed when the engine is to stop: loads end at their next checkpoint
 	stopped  chan struct{} // closed when it has stopped
 }
@@ -106,6 +109,9 @@ func New(o Options) (*Engine, error) {
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
+	}
+	if e.options.Busy == nil {
+		e.options.Busy = func() func() { return func() {} }
 	}
 	e.tune(o.Tuning)
 	e.retries.clock = e.clock
@@ -147,6 +153,7 @@ func New(o Options) (*Engine, error) {
 		RescueStuckJobsAfter: 2 * jobTimeout,
 		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
+		ReindexerSchedule:    &e.reindex,
 		// The engine's times are the database's: by a host's clock that is behind, a job that is put off would run at once,
 		// and by one that is ahead, hours too late.
 		Test: river.TestConfig{Time: e.clock},
@@ -168,6 +175,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	startCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	if _, _, err := e.clock.look(ctx); err != nil {
+		return fmt.Errorf("start the job engine: %w", err)
+	}
+	if err := e.reindex.look(ctx, e.store.OwnsEngine); err != nil {
 		return fmt.Errorf("start the job engine: %w", err)
 	}
 	if err := e.client.Start(startCtx); err != nil {

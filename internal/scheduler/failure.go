@@ -68,6 +68,10 @@ var knownFailures = []struct {
 	{isA[*UnknownPayerError], "payer_removed", "the payer is no longer in the configuration"},
 	{isA[*ElsewhereError], "payer_elsewhere", "the payer is not in this instance's configuration, and in that of others: reload it"},
 	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
+	{
+		func(err error) bool { return store.SQLState(err) == store.PermissionDenied }, "postgres_permission",
+		"the daemon's role lacks a right: run 'ingestd migrate roles' as the owner of schema ingest",
+	},
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
 }
 

@@ -46,6 +46,7 @@ const loadShare = 2 * time.Second
 
 // Work implements river.Worker.
 func (w *loadFileWorker) Work(ctx context.Context, job *river.Job[loadFileArgs]) error {
+	defer w.engine.options.Busy()()
 	began := time.Now()
 	for ordinal := job.Args.File; ordinal >= 0; {
 		next, err := w.one(ctx, job, ordinal, func() bool { return time.Since(began) < loadShare && !w.engine.isDraining() })

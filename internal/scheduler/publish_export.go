@@ -43,6 +43,7 @@ func (*publishExportWorker) Timeout(*river.Job[publishExportArgs]) time.Duration
 // Work implements river.Worker.
 func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishExportArgs]) error {
 	e := w.engine
+	defer e.options.Busy()()
 	lease, err := e.store.LockExport(ctx, job.Args.ExportID)
 	if errors.Is(err, store.ErrLocked) {
 		return nil // a duplicate: it is being published

@@ -119,6 +119,7 @@ func (g *grant) fetch(ctx context.Context, why reason) {
 		g.failed(ctx, logger, failure)
 	} else {
 		g.succeeded(logger, &r, token)
+		g.manager.granted(r.registration.Payer, g.host, token.Expires.Sub(token.Obtained))
 	}
 	close(g.changed)
 	g.changed = make(chan struct{})

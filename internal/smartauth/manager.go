@@ -19,6 +19,8 @@ type ManagerOptions struct {
 	Logger *slog.Logger
 	// Metrics takes the manager's collectors; nil counts nothing. One registry takes one manager.
 	Metrics prometheus.Registerer
+	// Granted is told of each access token that was granted: for which payer, by which server, and for how long. It must be quick.
+	Granted func(payer, tokenHost string, lifetime time.Duration)
 	// RequestTimeout bounds one request to a token endpoint or for a discovery document. Default: 30 s.
 	RequestTimeout time.Duration
 	// Patience is how long Source.Token goes on trying for a caller while no token is live. Default: 4 min.
@@ -29,6 +31,7 @@ type ManagerOptions struct {
 type Manager struct {
 	logger    *slog.Logger
 	metrics   *metrics
+	granted   func(payer, tokenHost string, lifetime time.Duration)
 	timeout   time.Duration
 	patience  time.Duration
 	transport *http.Transport
@@ -51,6 +54,7 @@ type Manager struct {
 func NewManager(options ManagerOptions) *Manager {
 	m := &Manager{
 		logger:      options.Logger,
+		granted:     options.Granted,
 		timeout:     options.RequestTimeout,
 		patience:    options.Patience,
 		transport:   newDefaultTransport(),
@@ -60,6 +64,9 @@ func NewManager(options ManagerOptions) *Manager {
 	}
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
+	}
+	if m.granted == nil {
+		m.granted = func(string, string, time.Duration) {}
 	}
 	if m.timeout <= 0 {
 		m.timeout = 30 * time.Second

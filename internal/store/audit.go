@@ -49,7 +49,19 @@ const (
 	ActionRetryQuarantine = "quarantine retry"
 	ActionRemovePayer     = "payers remove"
 	ActionMigrate         = "migrate"
+	ActionGrant           = "grant"
+	ActionShowQuarantine  = "quarantine show"
+	// What instances do by themselves, day and night.
+	ActionExportStart   = "export start"
+	ActionExportPublish = "export publish"
+	ActionExportHold    = "export hold"
+	ActionExportFail    = "export fail"
+	ActionToken         = "token"
+	ActionConfigure     = "configure"
 )
+
+// routine are the actions of instances by themselves. A list of what operators changed leaves them out.
+var routine = []string{ActionExportStart, ActionExportPublish, ActionExportHold, ActionExportFail, ActionToken, ActionConfigure}
 
 // ExportObject is the object of an audit event about an export.
 func ExportObject(id int64) string { return fmt.Sprintf("export %d", id) }
@@ -93,16 +105,27 @@ func (s *Store) AuditTx(ctx context.Context, tx pgx.Tx, by Actor, action, object
 // AuditFilter narrows a list of audit events; zero fields do not.
 type AuditFilter struct {
 	Since  time.Time
+	Until  time.Time // events of this instant are not listed
 	Action string
 	Object string
+	// All lists what instances did by themselves, too: exports, tokens, configurations. An Action does so for its own.
+	All bool
+	// OldestFirst lists the events behind the one of number After in their order, for one page after the other.
+	OldestFirst bool
+	After       int64
 }
 
-// AuditEvents lists the newest changes first.
+// AuditEvents lists the newest events first, or with f.OldestFirst the oldest.
 func (s *Store) AuditEvents(ctx context.Context, f AuditFilter, limit int) ([]AuditEvent, error) {
+	order := "DESC"
+	if f.OldestFirst {
+		order = "ASC"
+	}
 	rows, err := s.pool.Query(ctx, `
 		SELECT id, at, actor, source, host, remote_address, database_role, action, object, details FROM ingest.audit_event
-		WHERE ($1::timestamptz IS NULL OR at >= $1) AND ($2 = '' OR action = $2) AND ($3 = '' OR object = $3)
-		ORDER BY id DESC LIMIT $4`, orNull(f.Since), f.Action, f.Object, limit)
+		WHERE id > $1 AND ($2::timestamptz IS NULL OR at >= $2) AND ($3::timestamptz IS NULL OR at < $3)
+			AND ($4 = '' OR action = $4) AND ($5 = '' OR object = $5) AND ($6 OR $4 <> '' OR action <> ALL ($7))
+		ORDER BY id `+order+` LIMIT $8`, f.After, orNull(f.Since), orNull(f.Until), f.Action, f.Object, f.All, routine, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the audit events: %w", err)
 	}
@@ -111,4 +134,17 @@ func (s *Store) AuditEvents(ctx context.Context, f AuditFilter, limit int) ([]Au
 		return nil, fmt.Errorf("list the audit events: %w", err)
 	}
 	return events, nil
+}
+
+// auditExportTx records what became of an export, in the transaction in which it does.
+func (s *Store) auditExportTx(ctx context.Context, tx pgx.Tx, id int64, action string, details map[string]any) error {
+	var payer, kind string
+	if err := tx.QueryRow(ctx, `SELECT payer, kind FROM ingest.export WHERE id = $1`, id).Scan(&payer, &kind); err != nil {
+		return fmt.Errorf("read export %d for the audit: %w", id, err)
+	}
+	if details == nil {
+		details = make(map[string]any)
+	}
+	details["payer"], details["kind"] = payer, kind
+	return s.AuditTx(ctx, tx, Actor{}, action, ExportObject(id), details)
 }

@@ -215,6 +215,9 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	if err != nil {
 		return 0, fmt.Errorf("record an export of %s: %w", n.Payer, err)
 	}
+	if err := s.auditExportTx(ctx, tx, id, ActionExportStart, map[string]any{"trigger": n.Trigger}); err != nil {
+		return 0, err
+	}
 	return id, keepSettingsTx(ctx, tx, n.Payer, n.Settings)
 }
 
@@ -352,11 +355,15 @@ type Failure struct {
 // FailTx ends an export that is not finished: its data stays as it was, its watermark does not move. What failed an older
 // generation of its jobs is no failure of an export that has been taken over or started again since.
 func (s *Store) FailTx(ctx context.Context, tx pgx.Tx, id int64, generation int, f Failure) error {
-	return change(ctx, tx, `
+	err := change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'failed', error_code = $3, error = $4, hint = $5, finished_at = now(), job_due_at = now()
 		WHERE id = $1 AND generation = $2 AND state IN ('starting', 'polling', 'loading', 'publishing')`,
 		id, generation, f.Code, cleanText(f.Text), cleanText(f.Hint))
+	if err != nil {
+		return err
+	}
+	return s.auditExportTx(ctx, tx, id, ActionExportFail, map[string]any{"code": f.Code})
 }
 
 // CancelTx ends an export by an operator's decision, also one that is held.

@@ -16,6 +16,9 @@ import (
 // EngineSchema is the schema of the job engine's tables.
 const EngineSchema = "river"
 
+// controlSchema is the schema of what ingestd knows of its own work.
+const controlSchema = "ingest"
+
 // Migration is one step of the control schema.
 type Migration struct {
 	Version int
@@ -31,13 +34,14 @@ type Migration struct {
 const migrationLock = 0x696e6765737464
 
 // Migrate brings the control schema and the job engine's tables to the versions that this binary needs, under a lock: of
-// several instances one migrates and the others wait for it. It returns the migrations that it applied.
+// several instances one migrates and the others wait for it. It returns the migrations that it applied. Where nothing is to be done it
+// needs no right to do it: a role that may only work on the tables (Roles) finds out that way that it can.
 func (s *Store) Migrate(ctx context.Context) ([]Migration, error) { return s.MigrateBy(ctx, Actor{}) }
 
 // MigrateBy is Migrate by an operator's word.
 func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 	// A connection of its own, because the lock is its session's; it ends with it.
-	conn, err := pgx.ConnectConfig(ctx, s.SessionConfig())
+	conn, err := s.connectSession(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to migrate: %w", err)
 	}
@@ -56,16 +60,8 @@ func (s *Store) MigrateBy(ctx context.Context, by Actor) ([]Migration, error) {
 		return nil, err
 	}
 
-	const bookkeeping = `
-		CREATE SCHEMA IF NOT EXISTS ingest;
-		CREATE SCHEMA IF NOT EXISTS ` + EngineSchema + `;
-		CREATE TABLE IF NOT EXISTS ingest.schema_migration (
-			version    integer PRIMARY KEY,
-			name       text NOT NULL,
-			applied_at timestamptz NOT NULL DEFAULT now()
-		)`
-	if _, err := conn.Exec(ctx, bookkeeping); err != nil {
-		return nil, fmt.Errorf("make the schemas: %w", err)
+	if err := makeBookkeeping(ctx, conn); err != nil {
+		return nil, err
 	}
 	if err := s.makeSchemas(ctx, conn); err != nil {
 		return nil, err
@@ -113,6 +109,33 @@ func engineMigrator(pool *pgxpool.Pool) (*rivermigrate.Migrator[pgx.Tx], error) 
 	return engine, nil
 }
 
+// makeBookkeeping makes what migrations are recorded in. It does not say IF NOT EXISTS of what stands: Postgres asks for the right to
+// make a schema even where there is nothing to make.
+func makeBookkeeping(ctx context.Context, conn executor) error {
+	for _, schema := range []string{controlSchema, EngineSchema} {
+		if err := makeSchema(ctx, conn, schema); err != nil {
+			return err
+		}
+	}
+	var stands bool
+	if err := conn.QueryRow(ctx, `SELECT to_regclass('ingest.schema_migration') IS NOT NULL`).Scan(&stands); err != nil {
+		return fmt.Errorf("look for the schema version: %w", err)
+	}
+	if stands {
+		return nil
+	}
+	_, err := conn.Exec(ctx, `
+		CREATE TABLE ingest.schema_migration (
+			version    integer PRIMARY KEY,
+			name       text NOT NULL,
+			applied_at timestamptz NOT NULL DEFAULT now()
+		)`)
+	if err != nil {
+		return fmt.Errorf("make the table of migrations: %w", err)
+	}
+	return nil
+}
+
 // auditMigrationTx records a migration, unless it is older than the table of audit events.
 func (s *Store) auditMigrationTx(ctx context.Context, tx pgx.Tx, by Actor, m Migration) error {
 	var exists bool
@@ -141,3 +164,10 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
+
+// executor is what both runs on.
+type executor interface {
+	execer
+	querier
+}
+

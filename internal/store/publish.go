@@ -126,7 +126,7 @@ func (s *Store) Publish(ctx context.Context, lease *Lease, id int64, o PublishOp
 		return then(ctx, tx)
 	})
 	if held, ok := errors.AsType[*HeldError](err); ok {
-		if err := holdBack(ctx, conn, id, held, o.Held); err != nil {
+		if err := s.holdBack(ctx, conn, id, held, o.Held); err != nil {
 			return e, err
 		}
 	}
@@ -139,11 +139,14 @@ const (
 	HeldHint = "look whether the payer really dropped them; then 'ingestd exports release' or 'ingestd exports reject'"
 )
 
-func holdBack(ctx context.Context, conn *pgx.Conn, id int64, held *HeldError, then func(context.Context, pgx.Tx, *HeldError) error) error {
+func (s *Store) holdBack(ctx context.Context, conn *pgx.Conn, id int64, held *HeldError, then func(context.Context, pgx.Tx, *HeldError) error) error {
 	return inTx(ctx, conn, func(tx pgx.Tx) error {
 		err := change(ctx, tx, `UPDATE ingest.export SET state = 'held', error_code = $3, error = $2, hint = $4
 			WHERE id = $1 AND state = 'publishing'`, id, held.Error(), HeldCode, HeldHint)
-		if err != nil || then == nil {
+		if err != nil {
+			return err
+		}
+		if err := s.auditExportTx(ctx, tx, id, ActionExportHold, map[string]any{"code": HeldCode}); err != nil || then == nil {
 			return err
 		}
 		return then(ctx, tx, held)
@@ -559,6 +562,12 @@ func (p *publisher) finish(ctx context.Context) error {
 		e.Quarantined).Scan(&e.State, &e.FinishedAt)
 	if err != nil {
 		return fmt.Errorf("record the publish: %w", err)
+	}
+	err = p.store.auditExportTx(ctx, p.tx, e.ID, ActionExportPublish, map[string]any{
+		"lines": e.Lines, "inserted": e.Inserted, "updated": e.Updated, "deleted": e.Deleted, "ghosts": e.Ghosts, "quarantined": e.Quarantined,
+	})
+	if err != nil {
+		return err
 	}
 	if _, err := p.tx.Exec(ctx, `SELECT pg_notify($1, $2)`, PublishedChannel, strconv.FormatInt(e.ID, 10)); err != nil {
 		return fmt.Errorf("announce the publish: %w", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// QuarantinedLine is a line that could not be loaded. What it holds is asked for by itself: see QuarantinedRaw.
+// QuarantinedLine is a line that could not be loaded. What it holds is asked for by itself: see ShowQuarantined.
 type QuarantinedLine struct {
 	ID           int64
 	ExportID     int64
@@ -54,23 +54,30 @@ func (s *Store) Quarantine(ctx context.Context, f QuarantineFilter, limit int) (
 	return lines, nil
 }
 
-// QuarantinedRaw returns a quarantined line and what was kept of it, as the payer sent it: PHI. ErrNoQuarantinedLine where
-// there is none of that number.
-func (s *Store) QuarantinedRaw(ctx context.Context, id int64) (QuarantinedLine, []byte, error) {
-	rows, err := s.pool.Query(ctx, `SELECT `+quarantineColumns+` FROM ingest.quarantine WHERE id = $1`, id)
+// ShowQuarantined returns a quarantined line and what was kept of it, as the payer sent it: PHI. Who looked is in the audit before it is
+// returned. ErrNoQuarantinedLine where there is none of that number.
+func (s *Store) ShowQuarantined(ctx context.Context, id int64, by Actor) (line QuarantinedLine, raw []byte, err error) {
+	err = s.InTx(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT `+quarantineColumns+` FROM ingest.quarantine WHERE id = $1`, id)
+		if err != nil {
+			return fmt.Errorf("read line %d of the quarantine: %w", id, err)
+		}
+		line, err = pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[QuarantinedLine])
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNoQuarantinedLine
+		}
+		if err != nil {
+			return fmt.Errorf("read line %d of the quarantine: %w", id, err)
+		}
+		if err := tx.QueryRow(ctx, `SELECT raw FROM ingest.quarantine WHERE id = $1`, id).Scan(&raw); err != nil {
+			return fmt.Errorf("read line %d of the quarantine: %w", id, err)
+		}
+		return s.AuditTx(ctx, tx, by, ActionShowQuarantine, ExportObject(line.ExportID), map[string]any{
+			"payer": line.Payer, "quarantined_line": id, "file": line.File, "line": line.Line,
+		})
+	})
 	if err != nil {
-		return QuarantinedLine{}, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
-	}
-	line, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[QuarantinedLine])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return line, nil, ErrNoQuarantinedLine
-	}
-	if err != nil {
-		return line, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
-	}
-	var raw []byte
-	if err := s.pool.QueryRow(ctx, `SELECT raw FROM ingest.quarantine WHERE id = $1`, id).Scan(&raw); err != nil {
-		return line, nil, fmt.Errorf("read line %d of the quarantine: %w", id, err)
+		return line, nil, err
 	}
 	return line, raw, nil
 }

@@ -80,7 +80,7 @@ func TestRepairText_keeps_a_line_that_cannot_be_loaded_all_the_same_as_it_was_se
 		t.Fatalf("in quarantine are %+v, %v", kept, err)
 	}
 	for i, line := range kept {
-		if _, raw, err := s.QuarantinedRaw(t.Context(), line.ID); err != nil || string(raw) != sent[i] {
+		if _, raw, err := s.ShowQuarantined(t.Context(), line.ID, store.Actor{Name: "an operator"}); err != nil || string(raw) != sent[i] {
 			t.Errorf("%s: got %q, %v, want %q", line.Reason, raw, err, sent[i])
 		}
 	}

@@ -34,7 +34,7 @@ func (s *Store) checkSessions(ctx context.Context) error {
 	if s.pooled {
 		key = "database.direct_url"
 	}
-	conn, err := pgx.ConnectConfig(ctx, s.SessionConfig())
+	conn, err := s.connectSession(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres by %s: %w", key, err)
 	}
@@ -61,7 +61,7 @@ func (s *Store) keepsSession(ctx context.Context, conn *pgx.Conn) (bool, error) 
 	}
 	waiting, cancel := context.WithTimeout(ctx, sessionTimeout)
 	defer cancel()
-	other, err := pgx.ConnectConfig(waiting, s.SessionConfig())
+	other, err := s.connectSession(waiting)
 	if err != nil {
 		return ctx.Err() == nil, ctx.Err()
 	}

@@ -19,6 +19,10 @@ type Options struct {
 	// DirectURL, where set, is a connection string of the same database for all that needs a session: loads, publishes, locks,
 	// migrations and the job engine's LISTEN. URL may then lead to a pooler that gives each transaction another session.
 	DirectURL string
+	// Password, where set, is asked for the password of each new connection, in place of the URL's.
+	Password func(ctx context.Context, l Login) (string, error)
+	// VerifyServer refuses a URL by which the password might go to somebody else: it is sent as it is.
+	VerifyServer bool
 	// Schema holds the resource tables; fhir if empty. The history stands in Schema_history.
 	Schema string
 	// MaxConnections bounds the connections to the database; 10 if 0, and never fewer than 4. One is the job engine's,
@@ -58,6 +62,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		// A statement that was prepared by name is gone with the transaction's session. Described ones keep the types of arguments,
 		// which the modes that describe nothing would have to guess.
 		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+	for _, c := range []*pgxpool.Config{config, direct} {
+		if err := signIn(c, o); err != nil {
+			return nil, err
+		}
 	}
 	bulk, listen := direct.Copy(), direct
 	bulk.AfterConnect = expectSigns
@@ -136,8 +145,25 @@ func (s *Store) Pool() *pgxpool.Pool { return s.pool }
 // ListenPool has the one connection that the job engine takes to listen on.
 func (s *Store) ListenPool() *pgxpool.Pool { return s.listen }
 
-// SessionConfig is how to connect for a session of one's own.
-func (s *Store) SessionConfig() *pgx.ConnConfig { return s.listen.Config().ConnConfig }
+// SessionConfig is how to connect for a session of one's own, with the password of the moment.
+func (s *Store) SessionConfig(ctx context.Context) (*pgx.ConnConfig, error) {
+	config := s.listen.Config()
+	if config.BeforeConnect != nil {
+		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
+			return nil, err
+		}
+	}
+	return config.ConnConfig, nil
+}
+
+// connectSession opens a session of one's own.
+func (s *Store) connectSession(ctx context.Context) (*pgx.Conn, error) {
+	config, err := s.SessionConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, config)
+}
 
 // Schema is the schema of the resource tables.
 func (s *Store) Schema() string { return s.schema }

@@ -42,13 +42,28 @@ func typesWhere(condition func(table string) bool) []string {
 }
 
 // makeSchemas makes the schemas that the configuration names.
-func (s *Store) makeSchemas(ctx context.Context, db execer) error {
+func (s *Store) makeSchemas(ctx context.Context, db executor) error {
 	for _, schema := range []string{s.schema, s.history} {
-		if _, err := db.Exec(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(schema)); err != nil {
-			return fmt.Errorf("make schema %s: %w", schema, err)
+		if err := makeSchema(ctx, db, schema); err != nil {
+			return err
 		}
 	}
 	return s.makeAsOf(ctx, db)
+}
+
+// makeSchema makes a schema where it does not stand.
+func makeSchema(ctx context.Context, db executor, schema string) error {
+	var stands bool
+	if err := db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)`, schema).Scan(&stands); err != nil {
+		return fmt.Errorf("look for schema %s: %w", schema, err)
+	}
+	if stands {
+		return nil
+	}
+	if _, err := db.Exec(ctx, `CREATE SCHEMA `+quote(schema)); err != nil {
+		return fmt.Errorf("make schema %s: %w", schema, err)
+	}
+	return nil
 }
 
 // ensureTable makes the table of a resource type, and that of its history, where they do not stand yet.
