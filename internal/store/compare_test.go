@@ -7,7 +7,7 @@ import (
 	"ingestd/internal/store"
 )
 
-func TestINC4_older_versions_of_many_resources_replace_nothing_and_make_no_ghosts(t *testing.T) {
+func TestPublish_takes_older_versions_of_many_resources_for_no_ghosts(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	const n = 10_100 // more than one note of them holds
