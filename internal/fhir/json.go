@@ -269,23 +269,32 @@ const (
 )
 
 // plainEnd returns the position of the first byte at or behind i that needs a closer look: a quote, a backslash, a
-// control character or a byte outside ASCII. It looks at eight bytes at a time: most of a resource is plain text.
+// control character or a byte outside ASCII. It looks at eight bytes at a time, twice a round: most of a resource is plain text.
 func plainEnd(data []byte, i int) int {
-	for i+8 <= len(data) {
-		word := binary.LittleEndian.Uint64(data[i:])
-		quote := word ^ (lowBits * '"')
-		backslash := word ^ (lowBits * '\\')
-		// The subtraction borrows into the high bit of each byte that is zero (or, for control characters, below 0x20).
-		special := ((quote-lowBits)&^quote | (backslash-lowBits)&^backslash | (word - lowBits*0x20) | word) & highBits
-		if special != 0 {
-			return i + bits.TrailingZeros64(special)/8
+	for i+16 <= len(data) {
+		words := data[i : i+16 : i+16]
+		if special := specials(words); special != 0 {
+			return i + bits.TrailingZeros64(special)>>3
 		}
-		i += 8
+		if special := specials(words[8:]); special != 0 {
+			return i + 8 + bits.TrailingZeros64(special)>>3
+		}
+		i += 16
 	}
 	for i < len(data) && data[i] >= 0x20 && data[i] < 0x80 && data[i] != '"' && data[i] != '\\' {
 		i++
 	}
 	return i
+}
+
+// specials sets the high bit of those of eight bytes that need a closer look, exactly for the first of them.
+func specials(data []byte) uint64 {
+	word := binary.LittleEndian.Uint64(data)
+	quote := word ^ (lowBits * '"')
+	backslash := word ^ (lowBits * '\\')
+	// The subtractions borrow into the high bit of each byte that is zero (or, for control characters, below 0x20). They also set it where
+	// it was set before, in bytes outside ASCII, and may behind a borrow, where it no longer matters.
+	return ((quote - lowBits) | (backslash - lowBits) | (word - lowBits*0x20) | word) & highBits
 }
 
 // escape checks the escape sequence whose backslash stands at i and returns the position behind it.

@@ -84,16 +84,14 @@ type quarantined struct {
 	rawBytes                 int64
 }
 
-// reset empties the chunk for its next use; memory that one huge line took is let go.
-func (c *chunk) reset(size int) {
-	if cap(c.arena) > 2*size {
-		c.arena = make([]byte, 0, size)
-	}
+// reset empties the chunk. Nothing of a payer's data stays referred to, but what is overwritten of the arena.
+func (c *chunk) reset() {
 	c.arena = c.arena[:0]
 	clear(c.rows)
-	c.rows = c.rows[:0]
+	clear(c.deletions)
+	clear(c.outcomes)
 	clear(c.quarantined)
-	c.deletions, c.outcomes, c.quarantined = c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
+	c.rows, c.deletions, c.outcomes, c.quarantined = c.rows[:0], c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
 	c.lines, c.outcomeLines, c.subsetted, c.repaired, c.headers, c.kept = 0, 0, 0, 0, 0, 0
 }
 
@@ -189,6 +187,7 @@ func (k *chunker) scanUnread(c *chunk) {
 			c.rows[n].looked = bytes.Equal(c.rows[n].id, r.id)
 		}
 	}
+	clear(rows[len(c.rows):])
 }
 
 // scan makes of a line, whose bytes stand in the arena, a row, or puts it where else it belongs.

@@ -146,15 +146,12 @@ func (l *loader) run(ctx context.Context) error {
 	defer func() { _ = source.Close() }() // what matters of its end, Next has reported
 	l.source = source
 
-	free, full := make(chan *chunk, 2), make(chan *chunk)
-	for range cap(free) {
-		free <- &chunk{arena: make([]byte, 0, l.options.ChunkBytes)}
-	}
+	chunks, full := newChunkSet(l.options.ChunkBytes), make(chan *chunk)
 	var stopped atomic.Bool
 	var group errgroup.Group
 	group.Go(func() error {
 		defer close(full)
-		return l.read(readCtx, free, full, &stopped)
+		return l.read(readCtx, chunks, full, &stopped)
 	})
 	var copyErr error
 	group.Go(func() error {
@@ -165,7 +162,7 @@ func (l *loader) run(ctx context.Context) error {
 			if copyErr = l.flush(ctx, c); copyErr != nil {
 				return copyErr
 			}
-			free <- c
+			chunks.free <- c
 		}
 		return nil
 	})
@@ -173,6 +170,7 @@ func (l *loader) run(ctx context.Context) error {
 	if copyErr != nil {
 		return copyErr // whatever the reader failed with first, this ended its download
 	}
+	chunks.release()
 	if err != nil {
 		return err
 	}
@@ -187,12 +185,12 @@ func (l *loader) run(ctx context.Context) error {
 }
 
 // read fills chunks with the lines behind the checkpoint until the file ends.
-func (l *loader) read(ctx context.Context, free <-chan *chunk, full chan<- *chunk, stopped *atomic.Bool) error {
+func (l *loader) read(ctx context.Context, chunks *chunkSet, full chan<- *chunk, stopped *atomic.Bool) error {
 	position, err := l.skip()
 	if err != nil {
 		return err
 	}
-	c, err := l.take(ctx, free, position)
+	c, err := l.take(ctx, chunks, position)
 	if err != nil {
 		return err
 	}
@@ -218,7 +216,7 @@ func (l *loader) read(ctx context.Context, free <-chan *chunk, full chan<- *chun
 				return nil
 			default:
 			}
-			if c, err = l.take(ctx, free, position); err != nil {
+			if c, err = l.take(ctx, chunks, position); err != nil {
 				return err
 			}
 		}
@@ -255,15 +253,14 @@ func (l *loader) skip() (checkpoint, error) {
 	return position, nil
 }
 
-func (l *loader) take(ctx context.Context, free <-chan *chunk, p checkpoint) (*chunk, error) {
-	select {
-	case c := <-free:
-		c.reset(l.options.ChunkBytes)
-		c.lineNumber, c.bytes = p.lineNumber, p.bytes
-		return c, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// take returns an empty chunk that stands at a checkpoint.
+func (l *loader) take(ctx context.Context, chunks *chunkSet, p checkpoint) (*chunk, error) {
+	c, err := chunks.next(ctx)
+	if err != nil {
+		return nil, err
 	}
+	c.lineNumber, c.bytes = p.lineNumber, p.bytes
+	return c, nil
 }
 
 func (l *loader) send(ctx context.Context, full chan<- *chunk, c *chunk) error {

@@ -395,18 +395,15 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if len(types) == 0 {
 		types = fhir.Types()
 	}
+	types, err := p.store.typesWithPartition(ctx, p.tx, types, e.Payer)
+	if err != nil {
+		return err
+	}
 	var before int64 // rows of these types that were published before
 	for _, resourceType := range types {
 		table, err := tableName(resourceType)
 		if err != nil {
 			return err
-		}
-		exists, err := p.store.hasPartition(ctx, p.tx, table, e.Payer)
-		if err != nil {
-			return err
-		}
-		if !exists {
-			continue
 		}
 		var left, inserted, held int64
 		err = p.tx.QueryRow(ctx, `

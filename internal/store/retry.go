@@ -255,7 +255,7 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	}
 	r.done.Inserted += inserted
 	r.done.Updated += updated
-	if _, err := p.exec(ctx, "drop the staging tables", `DROP TABLE IF EXISTS `+p.stage+`, `+p.seen+`, kept`); err != nil {
+	if _, err := p.exec(ctx, "drop the staging tables", `DROP TABLE IF EXISTS `+p.stage+`, `+p.seen); err != nil {
 		return nil, err
 	}
 	var taken []int64

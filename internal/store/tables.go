@@ -180,6 +180,29 @@ func (s *Store) hasPartition(ctx context.Context, db querier, table, payer strin
 	return exists, nil
 }
 
+// typesWithPartition returns those of the types of which a payer has a partition, in the order in which they are given.
+func (s *Store) typesWithPartition(ctx context.Context, db querier, types []string, payer string) ([]string, error) {
+	names := make([]string, len(types))
+	for i, resourceType := range types {
+		table, err := tableName(resourceType)
+		if err != nil {
+			return nil, err
+		}
+		names[i] = quote(s.schema, partition(table, payer))
+	}
+	rows, err := db.Query(ctx, `
+		SELECT type FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS t (type, name, place)
+		WHERE to_regclass(name) IS NOT NULL ORDER BY place`, types, names)
+	if err != nil {
+		return nil, fmt.Errorf("look for the partitions of %s: %w", payer, err)
+	}
+	stand, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look for the partitions of %s: %w", payer, err)
+	}
+	return stand, nil
+}
+
 // The staging tables of an export and type: the lines to publish, and the keys of lines that stand unchanged.
 func stageName(exportID int64, table string) string {
 	return shorten(fmt.Sprintf("e%d_%s", exportID, table))

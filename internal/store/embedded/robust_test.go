@@ -81,6 +81,10 @@ func TestStart_compresses_large_values_with_lz4_where_the_server_can(t *testing.
 	if strings.HasSuffix(got, "lz4") && !strings.HasPrefix(got, "lz4") {
 		t.Errorf("default_toast_compression is %s", got)
 	}
+	got = query(t, s, `SELECT setting || ' of ' || array_to_string(enumvals, ' ') FROM pg_settings WHERE name = 'wal_compression'`)
+	if strings.Contains(got, " lz4") && !strings.HasPrefix(got, "lz4") { // before version 15 it knows but on and off
+		t.Errorf("wal_compression is %s", got)
+	}
 }
 
 func TestStart_leaves_a_directory_of_something_else_alone(t *testing.T) {
