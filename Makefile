@@ -18,13 +18,23 @@ build: ## Build build/ingestd
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ingestd ./cmd/ingestd
 
 .PHONY: test
-test: postgres pgbouncer ## Run all tests, with the race detector
+test: postgres pgbouncer browser-test ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
 	$(GO) test -race -timeout 20m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 	$(GO) test -timeout 10m -run a_year_of_a_fleet ./internal/scheduler # likewise: some payers, some months
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
 	for tool in image kubernetes terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
+
+.PHONY: browser-test
+browser-test: postgres ## Drive the status page in Chromium, and look for barriers
+	@scripts/browser
+	cd tools/browser && $(GO) test -count=1 -timeout 15m .
+
+.PHONY: screenshots
+screenshots: postgres ## Write pictures of the status page to build/screenshots
+	@scripts/browser
+	cd tools/browser && $(GO) test -count=1 -timeout 15m -run Screenshots . -screenshots $(CURDIR)/$(BUILD)/screenshots
 
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
@@ -74,7 +84,7 @@ fmt-check: $(TOOLS)/golangci-lint
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Lint the code
 	$(TOOLS)/golangci-lint run
-	for tool in image kubernetes libraries terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
+	for tool in browser image kubernetes libraries terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called

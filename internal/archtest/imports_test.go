@@ -30,8 +30,11 @@ var may = map[string][]string{
 		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/smartauth", "internal/store",
 	},
 	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
+	"internal/ops/page": {
+		"internal/config", "internal/fhir", "internal/ops", "internal/scheduler", "internal/smartauth", "internal/store",
+	},
 	"internal/daemon": {
-		"internal/awssecrets", "internal/config", "internal/ecs", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
+		"internal/awssecrets", "internal/config", "internal/ecs", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/ops/page", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 	"internal/payersim": {"internal/fhir"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -206,7 +205,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return d.jwks().Run(restCtx, jwks) })
 	}
 	if listener != nil {
-		group.Go(func() error { return admin.Serve(restCtx, listener) })
+		group.Go(func() error { return admin.server.Serve(restCtx, listener) })
+		group.Go(func() error { return admin.page.Run(restCtx) })
 	}
 	return group.Wait()
 }
@@ -229,42 +229,6 @@ func (d *Daemon) waitForDatabase(ctx context.Context) error {
 		return fmt.Errorf("prepare the database: %w", err)
 	}
 	return nil
-}
-
-// listen opens the admin listener; there is none where the configuration switches it off, or for a run in the foreground.
-func (d *Daemon) listen(ctx context.Context) (*ops.Server, net.Listener, error) {
-	c := d.options.Config
-	if c.Admin.Listen == "" || d.options.Queue != "" {
-		return nil, nil, nil
-	}
-	token, err := d.adminToken(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Admin.Listen)
-	if err != nil {
-		return nil, nil, fmt.Errorf("admin.listen: %w", err)
-	}
-	d.logger.InfoContext(ctx, "admin listener", "address", listener.Addr().String())
-	return ops.NewServer(ops.ServerOptions{
-		Store: d.Database.Store, Engine: d.Engine, Metrics: d.metrics, Logger: d.logger, Token: token, Version: d.options.Version, Host: d.options.Host,
-		Config: func() (*config.Config, time.Time) {
-			now := d.using.Load()
-			return now.config, now.loadedAt
-		},
-	}), listener, nil
-}
-
-func (d *Daemon) adminToken(ctx context.Context) (string, error) {
-	reference := d.options.Config.Admin.Token
-	if reference == "" {
-		return "", nil
-	}
-	token, err := d.options.Secrets.Resolve(ctx, reference)
-	if err != nil {
-		return "", fmt.Errorf("admin.token: %w", err)
-	}
-	return string(token), nil
 }
 
 // Close closes the database.

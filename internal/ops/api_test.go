@@ -345,7 +345,7 @@ func TestAPI_asks_for_the_token_and_bounds_guesses(t *testing.T) {
 
 func TestGuard_counts_guesses_by_address(t *testing.T) {
 	t.Parallel()
-	g := newGuard("secret")
+	g := NewGuard("secret")
 	same := func(a, b string) bool { return g.guesses(a) == g.guesses(b) }
 	if !same("192.0.2.1:1", "192.0.2.1:2") || same("192.0.2.1:1", "192.0.2.2:1") || !same("[2001:db8::1]:1", "[2001:db8::2]:1") ||
 		same("[2001:db8::1]:1", "[2001:db8:0:1::1]:1") || !same("[::ffff:192.0.2.1]:1", "192.0.2.1:1") {

@@ -22,8 +22,8 @@ const (
 	maxGuessers = 1000
 )
 
-// guard lets requests pass that an operator sent, by hand or by a program, and not a page in the operator's browser.
-type guard struct {
+// Guard lets requests pass that an operator sent, by hand or by a program, and not a foreign page in the operator's browser.
+type Guard struct {
 	token [sha256.Size]byte
 	open  bool // there is no token: the listener is a loopback one
 	cross *http.CrossOriginProtection
@@ -33,8 +33,9 @@ type guard struct {
 	others   *rate.Limiter
 }
 
-func newGuard(token string) *guard {
-	return &guard{
+// NewGuard returns the guard of a listener with that admin token; empty on a loopback listener only.
+func NewGuard(token string) *Guard {
+	return &Guard{
 		token: sha256.Sum256([]byte(token)), open: token == "", cross: http.NewCrossOriginProtection(),
 		guessers: make(map[netip.Prefix]*rate.Limiter), others: newGuesses(),
 	}
@@ -42,8 +43,8 @@ func newGuard(token string) *guard {
 
 func newGuesses() *rate.Limiter { return rate.NewLimiter(rate.Every(guessInterval), guessBurst) }
 
-// wrap guards a handler.
-func (g *guard) wrap(next http.Handler) http.Handler {
+// Wrap guards a handler of JSON.
+func (g *Guard) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if p := g.refuse(r); p != nil {
 			if p.Status == http.StatusUnauthorized {
@@ -59,24 +60,42 @@ func (g *guard) wrap(next http.Handler) http.Handler {
 	})
 }
 
+// Open reports whether there is no token: whoever reaches the listener, which is a loopback one, may use it.
+func (g *Guard) Open() bool { return g.open }
+
+// CheckHost refuses a request under a name that is not loopback's where there is no token: a page whose name was made to resolve to
+// this host would be of the same origin (DNS rebinding), and its name gives it away.
+func (g *Guard) CheckHost(r *http.Request) *Problem {
+	if !g.open || isLoopbackHost(r.Host) {
+		return nil
+	}
+	return &Problem{
+		Code: "wrong_host", Message: "without admin.token, requests are taken under a loopback name only",
+		Hint: "ask http://127.0.0.1 or localhost, or set admin.token", Status: http.StatusForbidden,
+	}
+}
+
+// CheckOrigin refuses a request that changes something and that a browser sends for a page of another origin.
+func (g *Guard) CheckOrigin(r *http.Request) *Problem {
+	if err := g.cross.Check(r); err != nil {
+		return &Problem{Code: "cross_origin", Message: "requests that change something are not taken from web pages", Status: http.StatusForbidden}
+	}
+	return nil
+}
+
 // refuse says why a request may not pass; nil where it may.
-func (g *guard) refuse(r *http.Request) *Problem {
-	if g.open {
-		// A page whose name was made to resolve to this host would be of the same origin (DNS rebinding): its name gives it away.
-		if !isLoopbackHost(r.Host) {
-			return &Problem{
-				Code: "wrong_host", Message: "without admin.token, requests are taken under a loopback name only",
-				Hint: "ask http://127.0.0.1 or localhost, or set admin.token", Status: http.StatusForbidden,
-			}
-		}
-	} else if p := g.checkToken(r); p != nil {
+func (g *Guard) refuse(r *http.Request) *Problem {
+	if p := g.CheckHost(r); p != nil {
+		return p
+	}
+	if p := g.CheckBearer(r); p != nil {
 		return p
 	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return nil
 	}
-	if err := g.cross.Check(r); err != nil {
-		return &Problem{Code: "cross_origin", Message: "requests that change something are not taken from web pages", Status: http.StatusForbidden}
+	if p := g.CheckOrigin(r); p != nil {
+		return p
 	}
 	// What a page may send without asking first has another type.
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
@@ -87,16 +106,27 @@ func (g *guard) refuse(r *http.Request) *Problem {
 	return nil
 }
 
-// checkToken compares the token in a time that does not depend on it. An address that has sent too many wrong ones is not told
-// whether the next is right, until it has waited.
-func (g *guard) checkToken(r *http.Request) *Problem {
+// CheckBearer is CheckToken of the token in the request's header.
+func (g *Guard) CheckBearer(r *http.Request) *Problem {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		token = ""
+	}
+	return g.CheckToken(r.RemoteAddr, token)
+}
+
+// CheckToken compares a token that an address sent, in a time that does not depend on it. An address that has sent too many wrong
+// ones is not told whether the next is right, until it has waited. Where there is no token, any will do.
+func (g *Guard) CheckToken(remote, token string) *Problem {
+	if g.open {
+		return nil
+	}
 	got := sha256.Sum256([]byte(token))
-	right := subtle.ConstantTimeCompare(g.token[:], got[:]) == 1 && ok
+	right := subtle.ConstantTimeCompare(g.token[:], got[:]) == 1
 
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	guesses := g.guesses(r.RemoteAddr)
+	guesses := g.guesses(remote)
 	if guesses.Tokens() < 1 {
 		return &Problem{
 			Code: "too_many_attempts", Message: "too many requests without the right token from this address",
@@ -114,7 +144,7 @@ func (g *guard) checkToken(r *http.Request) *Problem {
 }
 
 // guesses is the allowance of an address; of IPv6, that of its network of 64 bits, all of which one host may have.
-func (g *guard) guesses(remote string) *rate.Limiter {
+func (g *Guard) guesses(remote string) *rate.Limiter {
 	at, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return g.others

@@ -28,6 +28,10 @@ type ServerOptions struct {
 	Logger  *slog.Logger
 	// Token must be sent as a bearer token for everything but health; empty on a loopback listener only.
 	Token string
+	// Guard checks it; nil makes one. Page shares it, so that guesses are counted together.
+	Guard *Guard
+	// Page, where set, serves all that is not the API's, health's or metrics', and guards itself.
+	Page http.Handler
 	// Host is this host's name, for the audit.
 	Host string
 }
@@ -46,15 +50,21 @@ func NewServer(o ServerOptions) *Server {
 		return c.Payers
 	}
 	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers}, mux: http.NewServeMux()}
-	guard := newGuard(o.Token)
+	guard := o.Guard
+	if guard == nil {
+		guard = NewGuard(o.Token)
+	}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.Handle("GET /metrics", guard.wrap(promhttp.HandlerFor(o.Metrics.Registry(), promhttp.HandlerOpts{
+	s.mux.Handle("GET /metrics", guard.Wrap(promhttp.HandlerFor(o.Metrics.Registry(), promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, Timeout: 2 * scrapeTimeout, MaxRequestsInFlight: 4,
 	})))
 	api := http.NewServeMux()
 	s.routeAPI(api)
-	s.mux.Handle("/api/", guard.wrap(inJSON(api)))
+	s.mux.Handle("/api/", guard.Wrap(inJSON(api)))
+	if o.Page != nil {
+		s.mux.Handle("/", o.Page)
+	}
 	return s
 }
 

@@ -3,6 +3,7 @@ package smartauth
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -28,6 +29,8 @@ type grant struct {
 	syntax       scopeSyntax // of derived scopes
 	accepted     *Key        // the key that the server accepted last, when
 	front        *Key        // this one was the first
+	kid          string      // that the accepted key went by
+	payers       map[string]bool
 
 	token     Token
 	refreshAt time.Time
@@ -36,7 +39,9 @@ type grant struct {
 	strikes   int    // refusals of fresh tokens in a row
 	lost      reason // why there is no token
 
-	failure   *Error        // of the last round; nil after a success
+	failure   *Error // of the last round; nil after a success
+	last      *Error // the last failure, and when it was
+	lastAt    time.Time
 	failures  int           // temporary ones in a row
 	refusals  int           // others in a row
 	timeouts  int           // attempts in a row without an answer
@@ -53,6 +58,7 @@ type grant struct {
 func (g *grant) adopt(registration *Registration, found *Discovery) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.payers[registration.Payer] = true
 	if g.registration == registration && g.discovery == found {
 		return
 	}
@@ -183,8 +189,18 @@ func (g *grant) status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	skew, _ := g.skew.seen()
+	algorithm := ""
+	if g.accepted != nil {
+		algorithm = g.accepted.Algorithm()
+	}
 	return Status{
 		Payer:         g.registration.Payer,
+		Payers:        slices.Sorted(maps.Keys(g.payers)),
+		RefreshAt:     g.refreshAt,
+		Kid:           g.kid,
+		Algorithm:     algorithm,
+		LastFailure:   g.last,
+		FailedAt:      g.lastAt,
 		TokenHost:     g.host,
 		Live:          g.token.live(time.Now()),
 		Obtained:      g.token.Obtained,

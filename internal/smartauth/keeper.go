@@ -149,7 +149,7 @@ func (g *grant) succeeded(logger *slog.Logger, r *round, token Token) {
 	if g.registration == r.registration {
 		g.syntax, g.accepted = r.syntax, r.key()
 		if len(r.keys) > 0 {
-			g.front = r.keys[0]
+			g.front, g.kid = r.keys[0], r.registration.kidOf(r.keys, r.keyIndex)
 		}
 	}
 }
@@ -172,7 +172,8 @@ func (g *grant) failed(ctx context.Context, logger *slog.Logger, failure *Error)
 		pause = backoff(g.refusals, time.Minute, 15*time.Minute)
 	}
 	pause = max(pause, failure.RetryAfter)
-	g.failure, g.notBefore = failure, time.Now().Add(pause)
+	now := time.Now()
+	g.failure, g.last, g.lastAt, g.notBefore = failure, failure, now, now.Add(pause)
 	g.manager.metrics.failed(failure.Payer, failure)
 	level := slog.LevelWarn
 	if !failure.Temporary {

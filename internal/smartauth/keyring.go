@@ -216,3 +216,21 @@ func (r *KeyRing) Published() []*Key {
 	defer r.mu.RUnlock()
 	return slices.Clone(r.set.keys)
 }
+
+// KeyStatus is what is known of a key of the ring, for a status page. It holds nothing of the private key.
+type KeyStatus struct {
+	Kid, Algorithm string
+	State          string // KeyActive or KeyPublished
+	Thumbprint     string // RFC 7638
+}
+
+// Status lists the keys, in the order of the configuration.
+func (r *KeyRing) Status() []KeyStatus {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]KeyStatus, 0, len(r.set.keys))
+	for i, key := range r.set.keys {
+		list = append(list, KeyStatus{Kid: key.ID(), Algorithm: key.Algorithm(), State: r.set.entries[i].State, Thumbprint: key.Thumbprint()})
+	}
+	return list
+}

@@ -54,6 +54,10 @@ func TestKeyRing_signs_with_active_keys_and_publishes_all(t *testing.T) {
 	if got := names(ring.Published()); got != "old next new" {
 		t.Errorf("published: got %s", got)
 	}
+	if got := ring.Status(); len(got) != 3 || got[1].Kid != "next" || got[1].State != KeyPublished || got[0].State != KeyActive ||
+		got[2].Algorithm != testRSAKey().Algorithm() || got[0].Thumbprint != testKey().Thumbprint() {
+		t.Errorf("status: got %+v", got)
+	}
 	for id, want := range map[string]string{"": "old new", "old": "old new", "new": "new old"} {
 		signing, err := ring.Signing(id)
 		if err != nil {

@@ -193,6 +193,7 @@ func (m *Manager) grantOf(s *Source, found *Discovery) (*grant, error) {
 			endpoint:     found.TokenEndpoint,
 			host:         hostOf(found.TokenEndpoint),
 			skew:         skew,
+			payers:       make(map[string]bool),
 			registration: s.registration,
 			discovery:    found,
 			syntax:       found.scopeSyntax(),
@@ -219,11 +220,17 @@ func (m *Manager) forget(s *Source) {
 // Status is what is known of one token, for a status page. It holds no credential.
 type Status struct {
 	Payer         string    // of the source that was made last
+	Payers        []string  // that share the token, by name
 	TokenHost     string    // of the token endpoint
 	Live          bool      // a token may be used now
 	Obtained      time.Time // of the last token
 	Expires       time.Time
+	RefreshAt     time.Time     // when it is renewed, if it is in use then
+	Kid           string        // of the key whose assertion the server accepted last; empty where none was
+	Algorithm     string        // of that key
 	Failure       *Error        // why the last attempt failed; nil after a success
+	LastFailure   *Error        // why an attempt failed last, whatever came after it
+	FailedAt      time.Time     // when that was
 	ClockSkew     time.Duration // how far the server's clock is ahead
 	ScopesGranted []string
 }

@@ -93,7 +93,13 @@ func TestManager_tries_at_once_when_the_configuration_changed(t *testing.T) {
 	if waited := time.Since(start); waited > 20*time.Second {
 		t.Errorf("waited %s after the key was corrected", waited)
 	}
-	if list := m.Status(); len(list) != 1 || !list[0].Live || list[0].Failure != nil {
-		t.Errorf("status: got %+v, want one live token", list)
+	list := m.Status()
+	if len(list) != 1 || !list[0].Live || list[0].Failure != nil {
+		t.Fatalf("status: got %+v, want one live token", list)
+	}
+	// What failed last is still known, and which key the server took.
+	if s := list[0]; s.LastFailure == nil || s.LastFailure.Code != "invalid_client" || s.FailedAt.IsZero() || s.FailedAt.After(s.Obtained.Add(time.Second)) ||
+		s.Kid != testKey().ID() || s.Algorithm != testKey().Algorithm() || !s.RefreshAt.After(s.Obtained) || len(s.Payers) != 1 || s.Payers[0] != wrong.Payer {
+		t.Errorf("status: got %+v", s)
 	}
 }

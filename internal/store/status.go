@@ -95,18 +95,27 @@ type Progress struct {
 	Unproven      int     `json:"unproven_files"` // whose end only the closed connection marked
 }
 
+// progressColumns are those of a Progress, over an export e and its files f.
+const progressColumns = `
+	e.state, e.waiting AND e.state = 'starting', e.progress, coalesce(e.progress_percent, -1), count(f.*), count(f.*) FILTER (WHERE f.state = 'loaded'),
+	coalesce(sum(f.lines), 0), coalesce(sum(f.bytes), 0), coalesce(sum(f.wire_bytes), 0),
+	CASE WHEN count(f.*) = count(f.expected_count) THEN coalesce(sum(f.expected_count), 0) ELSE 0 END,
+	coalesce(sum(f.staged), 0), coalesce(sum(f.unchanged), 0), coalesce(sum(f.quarantined), 0), count(f.*) FILTER (WHERE f.unproven)`
+
+// targets are where progressColumns are scanned to.
+func (p *Progress) targets() []any {
+	return []any{
+		&p.State, &p.Waiting, &p.PayerProgress, &p.PayerPercent, &p.Files, &p.FilesLoaded, &p.Lines, &p.Bytes, &p.WireBytes,
+		&p.Expected, &p.Staged, &p.Unchanged, &p.Quarantined, &p.Unproven,
+	}
+}
+
 // Progress returns how far an export is.
 func (s *Store) Progress(ctx context.Context, id int64) (Progress, error) {
 	var p Progress
-	err := s.pool.QueryRow(ctx, `
-		SELECT e.state, e.waiting AND e.state = 'starting', e.progress, coalesce(e.progress_percent, -1), count(f.*), count(f.*) FILTER (WHERE f.state = 'loaded'),
-			coalesce(sum(f.lines), 0), coalesce(sum(f.bytes), 0), coalesce(sum(f.wire_bytes), 0),
-			CASE WHEN count(f.*) = count(f.expected_count) THEN coalesce(sum(f.expected_count), 0) ELSE 0 END,
-			coalesce(sum(f.staged), 0), coalesce(sum(f.unchanged), 0), coalesce(sum(f.quarantined), 0), count(f.*) FILTER (WHERE f.unproven)
+	err := s.pool.QueryRow(ctx, `SELECT `+progressColumns+`
 		FROM ingest.export AS e LEFT JOIN ingest.export_file AS f ON f.export_id = e.id
-		WHERE e.id = $1 GROUP BY e.id`, id).
-		Scan(&p.State, &p.Waiting, &p.PayerProgress, &p.PayerPercent, &p.Files, &p.FilesLoaded, &p.Lines, &p.Bytes, &p.WireBytes,
-			&p.Expected, &p.Staged, &p.Unchanged, &p.Quarantined, &p.Unproven)
+		WHERE e.id = $1 GROUP BY e.id`, id).Scan(p.targets()...)
 	if err != nil {
 		return p, fmt.Errorf("read the progress of export %d: %w", id, err)
 	}
