@@ -26,9 +26,9 @@ var may = map[string][]string{
 	"internal/exportlog":      {},
 	"internal/notify":         {"internal/config", "internal/outbound"},
 	"internal/scheduler": {
-		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/smartauth", "internal/store",
+		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/outbound", "internal/smartauth", "internal/store",
 	},
-	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
+	"internal/ops": {"internal/config", "internal/fhir", "internal/outbound", "internal/scheduler", "internal/store"},
 	"internal/daemon": {
 		"internal/awssecrets", "internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/outbound", "internal/scheduler",
 		"internal/smartauth", "internal/store", "internal/store/embedded",

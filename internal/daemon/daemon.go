@@ -102,13 +102,15 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
 		prepared: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	d.metrics = ops.NewMetrics(database.Store, func() []config.Payer { return d.using.Load().config.Payers }, o.Version, o.Logger)
+	d.metrics = ops.NewMetrics(ops.MetricsOptions{
+		Store: database.Store, Config: func() *config.Config { return d.using.Load().config }, Version: o.Version, Logger: o.Logger,
+	})
 	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
 	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
-	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, logger: o.Logger}
+	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, metrics: d.metrics, logger: o.Logger}
 	all, err := d.links.payers(c)
 	if err != nil {
 		return nil, err

@@ -45,6 +45,8 @@ type Payer struct {
 type Observer interface {
 	// ChunkStaged is called for each committed chunk of a payer's file.
 	ChunkStaged(payer string, c store.Chunk)
+	// FileRead is called when a download ends, however it does: with how many bytes came over the wire.
+	FileRead(payer string, wireBytes int64)
 	// ExportEnded is called when an export is published, failed or held.
 	ExportEnded(payer string, e store.Export)
 	// JobFailed is called for each failed attempt of a job, with the stable code of the failure.
@@ -301,6 +303,7 @@ func orDefault[T comparable](value, otherwise T) T {
 type nobody struct{}
 
 func (nobody) ChunkStaged(string, store.Chunk)  {}
+func (nobody) FileRead(string, int64)           {}
 func (nobody) ExportEnded(string, store.Export) {}
 func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}

@@ -137,7 +137,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	}
 	if budget := p.Config.Limits.DownloadsPerFile; budget > 0 && f.Downloads >= budget {
 		return -1, &export.Error{
-			Phase: export.PhaseFile, Code: "download_budget", Action: export.ActionRestart,
+			Phase: export.PhaseFile, Code: codeDownloadBudget, Action: export.ActionRestart,
 			Detail: "the file was requested as often as limits.downloads_per_file permits",
 		}
 	}
@@ -172,6 +172,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		WireBytes: source.wireBytes,
 		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
 	})
+	e.observer.FileRead(x.Payer, source.wireBytes())
 	e.governed(ctx, host, limited, slow, err)
 	if !errors.Is(err, store.ErrStopped) && !store.IsStale(err) {
 		e.journalDownload(x, f, loaded, err)

@@ -43,7 +43,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		}
 		if limit := p.Config.Export.Timeout; limit > 0 && time.Since(x.KickedOffAt) > limit {
 			return settle(ctx, e, job, x, &export.Error{
-				Phase: export.PhaseStatus, Code: "export_timeout", Action: export.ActionRestart,
+				Phase: export.PhaseStatus, Code: codeExportTimeout, Action: export.ActionRestart,
 				Detail: fmt.Sprintf("the payer did not complete the export within export.timeout, %s", limit),
 				Hint:   "ask the payer what became of the job, or raise export.timeout",
 			}, note)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +35,8 @@ type Store struct {
 	schema  string
 	history string
 	logger  *slog.Logger
+
+	auditFailures atomic.Int64
 }
 
 // listener is the connection that the job engine listens on for new jobs. It takes it out of the pool, which then opens another.
