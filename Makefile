@@ -18,7 +18,7 @@ build: ## Build build/ingestd
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ingestd ./cmd/ingestd
 
 .PHONY: test
-test: postgres ## Run all tests, with the race detector
+test: postgres promtool ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
 	$(GO) test -race -timeout 20m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
@@ -73,6 +73,10 @@ vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called
 .PHONY: postgres
 postgres: # install Postgres' server where it is missing and this is root on Debian
 	@scripts/postgres
+
+.PHONY: promtool
+promtool: # fetch promtool where it is missing and this is Debian
+	@scripts/promtool
 
 .PHONY: man
 man: build ## Write the manual pages to build/man/man1
