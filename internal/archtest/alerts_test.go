@@ -202,15 +202,17 @@ func promtool(t *testing.T) string {
 	return path
 }
 
+func runPromtool(t *testing.T, dir string, args ...string) (string, error) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), promtool(t), args...)
+	command.Dir = dir
+	out, err := command.CombinedOutput()
+	return string(out), err
+}
+
 func TestAlerts_pass_promtool(t *testing.T) {
 	t.Parallel()
-	tool := promtool(t)
-	run := func(dir string, args ...string) (string, error) {
-		command := exec.CommandContext(t.Context(), tool, args...)
-		command.Dir = dir
-		out, err := command.CombinedOutput()
-		return string(out), err
-	}
+	run := func(dir string, args ...string) (string, error) { return runPromtool(t, dir, args...) }
 	if out, err := run(alertsDir, "check", "rules", "--lint-fatal", alertsFile); err != nil {
 		t.Errorf("promtool check rules: %v\n%s", err, out)
 	}
