@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/tracing"
 )
 
 // Options are what a Daemon needs.
@@ -62,6 +64,7 @@ type Daemon struct {
 	manager *smartauth.Manager
 	links   links
 	metrics *ops.Metrics
+	tracing *tracing.Provider
 	logger  *slog.Logger
 
 	// using is the configuration of the moment; reloading is held while it is exchanged.
@@ -98,15 +101,25 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 			return nil, fmt.Errorf("prepare the database: %w", err)
 		}
 	}
+	id := uuid.NewString()
+	traces, err := tracing.New(ctx, tracing.Options{
+		Config: c.Tracing, Resolve: o.Secrets.Resolve, Logger: o.Logger, Version: o.Version, Instance: id,
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Logger = o.Logger.With("instance", fmt.Sprintf("%s/%d", cmp.Or(o.Host, "localhost"), os.Getpid()))
+	if traces.On() {
+		o.Logger = slog.New(tracing.Handler(o.Logger.Handler()))
+	}
 	d := &Daemon{
-		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
+		Database: database, options: o, logger: o.Logger, id: id, tracing: traces,
 		prepared: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	d.metrics = ops.NewMetrics(ops.MetricsOptions{
 		Store: database.Store, Config: func() *config.Config { return d.using.Load().config }, Version: o.Version, Logger: o.Logger,
 	})
 	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry()})
-	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
@@ -123,7 +136,7 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
-		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning,
+		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning, Tracer: traces.Tracer(),
 		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
 		Pin: d.links.pin,
 	})
@@ -182,7 +195,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if listener != nil {
 		group.Go(func() error { return admin.Serve(restCtx, listener) })
 	}
-	return group.Wait()
+	stopping := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { stopping <- time.Now() })
+	err = group.Wait() // it ends ctx, if nothing did before
+	d.flushTraces(ctx, <-stopping)
+	return err
 }
 
 // waitForDatabase waits for a database that was not there when the instance was opened, and prepares it. It returns nil when
@@ -244,4 +261,7 @@ func (d *Daemon) adminToken(ctx context.Context) (string, error) {
 }
 
 // Close closes the database.
-func (d *Daemon) Close(ctx context.Context) { d.Database.Close(ctx) }
+func (d *Daemon) Close(ctx context.Context) {
+	d.flushTraces(ctx, time.Now())
+	d.Database.Close(ctx)
+}

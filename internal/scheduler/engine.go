@@ -16,6 +16,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
@@ -61,6 +63,8 @@ type Options struct {
 	Payers   []Payer
 	Logger   *slog.Logger
 	Observer Observer // may be nil
+	// Tracer begins the spans of exports; nil begins none.
+	Tracer trace.Tracer
 	// ExportLog writes the logs of payers that are to have one; nil writes none.
 	ExportLog *exportlog.Log
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
@@ -101,6 +105,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
+	}
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())

@@ -135,6 +135,9 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	}
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "job", job.Kind, "code", failure.Code)
 	e.observer.JobFailed(x.Payer, job.Kind, failure.Code)
+	if act != export.ActionWait {
+		spanFailed(ctx, failure.Code)
+	}
 
 	switch act {
 	case export.ActionWait:

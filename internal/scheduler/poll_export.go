@@ -35,7 +35,7 @@ type pollExportWorker struct {
 // Work implements river.Worker.
 func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportArgs]) error {
 	e := w.engine
-	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(x store.Export) error {
+	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(ctx context.Context, x store.Export) error {
 		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 		p, err := e.payerOf(ctx, x)
 		if err != nil {
