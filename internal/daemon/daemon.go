@@ -82,6 +82,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	if o.Secrets == nil {
 		o.Secrets = NewSecrets(nil)
 	}
+	o.Logger = slog.New(tracing.Handler(o.Logger.Handler(), tracing.LogOptions{
+		Instance: fmt.Sprintf("%s/%d", cmp.Or(o.Host, "localhost"), os.Getpid()), Traced: o.Config.Tracing.Endpoint != "",
+	}))
 	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger, o.Wait)
 	if err != nil {
 		return nil, err
@@ -107,10 +110,6 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	o.Logger = o.Logger.With("instance", fmt.Sprintf("%s/%d", cmp.Or(o.Host, "localhost"), os.Getpid()))
-	if traces.On() {
-		o.Logger = slog.New(tracing.Handler(o.Logger.Handler()))
 	}
 	d := &Daemon{
 		Database: database, options: o, logger: o.Logger, id: id, tracing: traces,

@@ -145,7 +145,7 @@ func (c *Client) readManifest(ctx context.Context, response *http.Response, from
 		return nil, c.manifestError(ctx, contentType, start, err)
 	}
 	for _, warning := range manifest.Warnings {
-		c.logger.WarnContext(ctx, "manifest: "+warning, "payer", c.payer.Name)
+		c.logger.WarnContext(ctx, "the manifest is not as the guide has it", "payer", c.payer.Name, "detail", warning)
 	}
 	return manifest, nil
 }

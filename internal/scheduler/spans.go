@@ -32,7 +32,7 @@ const (
 
 // span begins a span of an export. What is logged with its context carries the trace's identifier.
 func (e *Engine) span(ctx context.Context, x store.Export, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return e.tracer().Start(tracing.Below(ctx, x.ID, x.CreatedAt), name,
+	return e.tracer().Start(tracing.Below(ctx, identityOf(x)), name,
 		trace.WithAttributes(append(attrs, attribute.String("payer", x.Payer), attribute.Int64("export_id", x.ID))...))
 }
 
@@ -42,7 +42,7 @@ func (e *Engine) jobSpan(ctx context.Context, x store.Export) (context.Context, 
 		return e.span(ctx, x, spanKickOff, attribute.String("kind", string(x.Kind)), attribute.Int("restarts", x.Restarts))
 	}
 	if x.Polls >= pollSpans && x.Polls%pollSpans != 0 {
-		ctx = tracing.Below(ctx, x.ID, x.CreatedAt)
+		ctx = tracing.Below(ctx, identityOf(x))
 		return ctx, trace.SpanFromContext(ctx)
 	}
 	return e.span(ctx, x, spanPoll, attribute.Int("polls", x.Polls))
@@ -73,7 +73,7 @@ func (e *Engine) chunkSpan(ctx context.Context, x store.Export) func(store.Chunk
 
 // endTrace sends the root span of an export that is over.
 func (e *Engine) endTrace(ctx context.Context, x store.Export) {
-	span := tracing.Root(ctx, e.tracer(), x.ID, x.CreatedAt, spanExport)
+	span := tracing.Root(ctx, e.tracer(), identityOf(x), spanExport)
 	span.SetAttributes(
 		attribute.String("payer", x.Payer), attribute.Int64("export_id", x.ID), attribute.String("kind", string(x.Kind)),
 		attribute.String("state", string(x.State)), attribute.Int64("lines", x.Lines), attribute.Int64("bytes", x.Bytes),
@@ -89,6 +89,10 @@ func (e *Engine) endTrace(ctx context.Context, x store.Export) {
 		end = time.Now()
 	}
 	span.End(trace.WithTimestamp(end))
+}
+
+func identityOf(x store.Export) tracing.Export {
+	return tracing.Export{ID: x.ID, Payer: x.Payer, CreatedAt: x.CreatedAt}
 }
 
 func (e *Engine) tracer() trace.Tracer { return e.options.Tracer }

@@ -151,7 +151,7 @@ func TestTraces_of_an_export_are_one_over_instances(t *testing.T) {
 	}
 	receiver := newOTLPReceiver(t)
 	var log lockedBuffer
-	logger := slog.New(tracing.Handler(slog.NewJSONHandler(&log, nil)))
+	logger := slog.New(tracing.Handler(slog.NewJSONHandler(&log, nil), tracing.LogOptions{Traced: true}))
 	firstTraces, secondTraces := receiver.provider(t, "first", 1), receiver.provider(t, "second", 1)
 	options := Options{Tuning: Tuning{ChunkBytes: 8 << 10}, Tracer: firstTraces.Tracer(), Logger: logger}
 	stop := work(t, newEngine(t, s, options, p))

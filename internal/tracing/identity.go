@@ -16,35 +16,40 @@ func identify(id int64, createdAt time.Time) (trace.TraceID, trace.SpanID) {
 	return trace.TraceID(sum[:16]), trace.SpanID(sum[16:24])
 }
 
-// Below returns a context in which spans begin below the root of an export.
-func Below(ctx context.Context, id int64, createdAt time.Time) context.Context {
-	traceID, root := identify(id, createdAt)
+// Export is what is known of an export that is worked on.
+type Export struct {
+	ID        int64
+	Payer     string
+	CreatedAt time.Time
+}
+
+type exportContextKey struct{}
+
+// Below returns a context in which spans begin below the root of an export, and whose log records name it.
+func Below(ctx context.Context, x Export) context.Context {
+	traceID, root := identify(x.ID, x.CreatedAt)
+	ctx = context.WithValue(ctx, exportContextKey{}, x)
 	return trace.ContextWithRemoteSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{
 		TraceID: traceID, SpanID: root, TraceFlags: trace.FlagsSampled, Remote: true,
 	}))
 }
 
 // Root begins the root span of an export, at the time at which it was recorded.
-func Root(ctx context.Context, tracer trace.Tracer, id int64, createdAt time.Time, name string) trace.Span {
-	ctx = context.WithValue(ctx, rootKey{}, rootOf{id, createdAt})
-	_, span := tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(createdAt))
+func Root(ctx context.Context, tracer trace.Tracer, x Export, name string) trace.Span {
+	ctx = context.WithValue(ctx, rootKey{}, x)
+	_, span := tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(x.CreatedAt))
 	return span
 }
 
 type rootKey struct{}
-
-type rootOf struct {
-	id        int64
-	createdAt time.Time
-}
 
 // identifiers makes the identifiers of spans: random ones, but for the root of an export.
 type identifiers struct{}
 
 // NewIDs implements sdk/trace.IDGenerator.
 func (g identifiers) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
-	if r, ok := ctx.Value(rootKey{}).(rootOf); ok {
-		return identify(r.id, r.createdAt)
+	if x, ok := ctx.Value(rootKey{}).(Export); ok {
+		return identify(x.ID, x.CreatedAt)
 	}
 	var id trace.TraceID
 	_, _ = rand.Read(id[:]) // it never fails

@@ -81,9 +81,6 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	)}, nil
 }
 
-// On reports whether anything is traced.
-func (p *Provider) On() bool { return p.provider != nil }
-
 // Tracer is what spans are begun with.
 func (p *Provider) Tracer() trace.Tracer {
 	if p.provider == nil {
