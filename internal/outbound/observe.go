@@ -68,16 +68,16 @@ func (t *Transport) observe(request *http.Request, began time.Time, response *ht
 	if p, ok := request.Context().Value(purposeKey{}).(*purpose); ok {
 		x.Endpoint, x.Repeated = p.endpoint, p.sent.Add(1) > 1
 	}
-	switch {
-	case err == nil:
-		x.Status = response.StatusCode
-		if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
-			x.CertificateExpiry = response.TLS.PeerCertificates[0].NotAfter
-		}
-	default:
+	if err != nil {
 		if known, ok := errors.AsType[*Error](err); ok {
 			x.Failure = known.Code
 		}
+		t.observer(x)
+		return
+	}
+	x.Status = response.StatusCode
+	if response.TLS != nil && len(response.TLS.PeerCertificates) > 0 {
+		x.CertificateExpiry = response.TLS.PeerCertificates[0].NotAfter
 	}
 	t.observer(x)
 }

@@ -146,7 +146,7 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		err = explain(request.URL.Hostname(), err, asked.Load())
 	}
 	t.observe(request, began, response, err)
-	return response, err //nolint:wrapcheck // a RoundTripper passes errors of its base on
+	return response, err
 }
 
 // askedKey is the context key of an *atomic.Bool that is set when the server asks for a client certificate while a
