@@ -38,7 +38,7 @@ func Below(ctx context.Context, x Export) context.Context {
 func Root(ctx context.Context, tracer trace.Tracer, x Export, name string) trace.Span {
 	ctx = context.WithValue(ctx, rootKey{}, x)
 	_, span := tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithTimestamp(x.CreatedAt)) //nolint:spancheck // the caller ends it
-	return span //nolint:spancheck // see above
+	return span                                                                               //nolint:spancheck // see above
 }
 
 type rootKey struct{}
