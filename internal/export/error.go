@@ -40,6 +40,7 @@ func (p Phase) endpoint() outbound.Endpoint {
 		return outbound.EndpointDelete
 	case PhaseCapability:
 		return outbound.EndpointMetadata
+	case PhaseProbe:
 	}
 	return outbound.EndpointOther
 }

@@ -32,7 +32,7 @@ const (
 
 // span begins a span of an export. What is logged with its context carries the trace's identifier.
 func (e *Engine) span(ctx context.Context, x store.Export, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return e.tracer().Start(tracing.Below(ctx, identityOf(x)), name,
+	return e.tracer().Start(tracing.Below(ctx, identityOf(x)), name, //nolint:spancheck // the caller ends it
 		trace.WithAttributes(append(attrs, attribute.String("payer", x.Payer), attribute.Int64("export_id", x.ID))...))
 }
 

@@ -71,7 +71,7 @@ func (s *Store) Figures(ctx context.Context, payers []string) (Figures, error) {
 			ORDER BY transaction_at DESC LIMIT 1) AS fresh ON true`, payers).Query(func(rows pgx.Rows) error {
 		var err error
 		f.Payers, err = pgx.CollectRows(rows, scanPayerFigures)
-		return err
+		return err //nolint:wrapcheck // wrapped below, once for all
 	})
 	batch.Queue(`
 		SELECT CASE WHEN queue IN ('control', 'bulk', 'notify', 'fleet') THEN queue ELSE 'foreground' END AS name,
@@ -89,7 +89,7 @@ func (s *Store) Figures(ctx context.Context, payers []string) (Figures, error) {
 			q.OldestDue = time.Duration(max(0, seconds) * float64(time.Second))
 			return q, err
 		})
-		return err
+		return err //nolint:wrapcheck // wrapped below, once for all
 	})
 	batch.Queue(`SELECT count(*), EXISTS (SELECT FROM `+EngineSchema+`.river_leader WHERE expires_at > now())
 		FROM ingest.instance WHERE seen_at > now() - $1::interval`, instanceLife).QueryRow(func(row pgx.Row) error {
@@ -101,7 +101,7 @@ func (s *Store) Figures(ctx context.Context, payers []string) (Figures, error) {
 		GROUP BY key HAVING count(DISTINCT value) > 1 OR count(*) < (SELECT count(*) FROM live)`, instanceLife).Query(func(rows pgx.Rows) error {
 		var err error
 		f.Mismatched, err = pgx.CollectRows(rows, pgx.RowTo[string])
-		return err
+		return err //nolint:wrapcheck // wrapped below, once for all
 	})
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return Figures{}, fmt.Errorf("read the figures of the fleet: %w", err)
