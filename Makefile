@@ -18,7 +18,7 @@ build: ## Build build/ingestd
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ingestd ./cmd/ingestd
 
 .PHONY: test
-test: postgres pgbouncer browser-test ## Run all tests, with the race detector
+test: postgres pgbouncer promtool browser-test ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
 	$(GO) test -race -timeout 20m ./...
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
@@ -97,6 +97,10 @@ postgres: # install Postgres' server where it is missing and this is root on Deb
 .PHONY: pgbouncer
 pgbouncer: # install PgBouncer where it is missing and this is root on Debian
 	@scripts/pgbouncer
+
+.PHONY: promtool
+promtool: # fetch promtool where it is missing and this is Debian
+	@scripts/promtool
 
 .PHONY: man
 man: build ## Write the manual pages to build/man/man1

@@ -12,6 +12,7 @@ import (
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"ingestd/internal/config"
 	"ingestd/internal/daemon"
@@ -92,9 +93,23 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 func newLeveledLogger(w io.Writer, c config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := &slog.LevelVar{}
 	level.Set(daemon.LevelOf(c))
-	options := &slog.HandlerOptions{Level: level}
-	if c.Format == "text" {
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: readable}
+	if c.Format == "text" || c.Format == config.LogAuto && isTerminal(w) {
 		return slog.New(slog.NewTextHandler(w, options)), level
 	}
 	return slog.New(slog.NewJSONHandler(w, options)), level
+}
+
+// readable writes durations as 1m30s in JSON too, where slog would write nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
+}
+
+// isTerminal reports whether people read what is written.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -27,16 +27,18 @@ var may = map[string][]string{
 	"internal/exportlog":      {},
 	"internal/notify":         {"internal/config", "internal/outbound"},
 	"internal/scheduler": {
-		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/smartauth", "internal/store",
+		"internal/config", "internal/export", "internal/exportlog", "internal/notify", "internal/outbound", "internal/smartauth", "internal/store",
+		"internal/tracing",
 	},
-	"internal/ops": {"internal/config", "internal/fhir", "internal/scheduler", "internal/store"},
+	"internal/ops": {"internal/config", "internal/fhir", "internal/outbound", "internal/scheduler", "internal/store"},
 	"internal/ops/page": {
 		"internal/config", "internal/fhir", "internal/ops", "internal/scheduler", "internal/smartauth", "internal/store",
 	},
 	"internal/daemon": {
 		"internal/awssecrets", "internal/config", "internal/ecs", "internal/export", "internal/exportlog", "internal/notify", "internal/ops", "internal/ops/page", "internal/outbound", "internal/scheduler",
-		"internal/smartauth", "internal/store", "internal/store/embedded",
+		"internal/smartauth", "internal/store", "internal/store/embedded", "internal/tracing",
 	},
+	"internal/tracing":  {"internal/config"},
 	"internal/payersim": {"internal/fhir"},
 	"internal/verify":   {"internal/fhir"},
 	"internal/testpg":   {"internal/store/embedded"},

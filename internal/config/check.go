@@ -83,6 +83,7 @@ func (p *parser) check() {
 	c.listeners(config)
 	p.checkKeys()
 	p.checkNotify()
+	checker{p, location{p.main, "tracing"}}.tracing(config.Tracing)
 	names := make(map[string]string)
 	for i := range config.Payers {
 		payer, pc := &config.Payers[i], checker{p, p.payers[i]}

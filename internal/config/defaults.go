@@ -16,7 +16,8 @@ func builtIn() *Config {
 		Database: Database{Auth: AuthPassword, Schema: "fhir", MaxConnections: 10},
 		Admin:    Admin{Listen: "127.0.0.1:8090"},
 		JWKS:     JWKS{MaxAge: time.Hour},
-		Log:      Log{Level: "info", Format: "json"},
+		Log:      Log{Level: "info", Format: LogAuto},
+		Tracing:  Tracing{SampleRatio: 1},
 		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
 		Reload:   Reload{RemovedPayers: RemovedFinish},
 		ECS:      ECS{TaskProtection: true},

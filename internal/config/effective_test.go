@@ -165,7 +165,7 @@ payers: [{name: new, fhir_url: "https://new.example", auth: {client_id: c}}]
 reload: {watch: true, removed_payers: cancel}
 `)
 	got, kept := old.Reloaded(next)
-	if !reflect.DeepEqual(got.Database, old.Database) || got.Admin != old.Admin || got.Log.Format != "json" || got.Workers.Control != 8 {
+	if !reflect.DeepEqual(got.Database, old.Database) || got.Admin != old.Admin || got.Log.Format != config.LogAuto || got.Workers.Control != 8 {
 		t.Errorf("got %+v", got)
 	}
 	if got.Log.Level != "debug" || got.Workers.Chunk != 1<<20 || got.Keys[0].ID != "k2" || len(got.Payers) != 1 || !got.Reload.Watch {

@@ -111,9 +111,21 @@ var keys = map[string]key{
 		low:  "1m", high: "168h",
 	},
 
-	"log":        {text: "The log, on standard error."},
-	"log.level":  {text: "The least level that is logged.", enum: logLevels},
-	"log.format": {text: "`json` for machines, `text` for people.", enum: []string{"json", "text"}},
+	"log":       {text: "The log, on standard error."},
+	"log.level": {text: "The least level that is logged.", enum: logLevels},
+	"log.format": {
+		text: "`json` for machines, `text` for people; `auto` is `text` on a terminal and `json` everywhere else.",
+		enum: []string{LogAuto, "json", "text"},
+	},
+
+	"tracing": {text: "OpenTelemetry traces: one per export, over all instances ([tracing](tracing.md))."},
+	"tracing.endpoint": {
+		text: "The URL of a collector that takes OTLP over HTTP, for example `http://127.0.0.1:4318`. Without a path, traces go to " +
+			"`/v1/traces`. `http` is for loopback hosts where `headers` are sent.",
+		standard: "off",
+	},
+	"tracing.headers":      {text: "Further request headers. A value that is a reference (`env:NAME`, `file:/path` …) is resolved when it is sent."},
+	"tracing.sample_ratio": {text: "The share of exports that are traced. To be the same on all instances.", low: "0", high: "1"},
 
 	"shutdown": {text: "How ingestd stops."},
 	"shutdown.grace": {

@@ -265,6 +265,11 @@ func (p *parser) readRest(d *decoder, top map[string]pair) {
 			})
 		default:
 			d.decode(pair.value, target.Field(f.index), f.key)
+			if f.key == "tracing" {
+				for name, value := range p.config.Tracing.Headers {
+					p.config.Tracing.Headers[name] = string(Secret(value).inDir(d.dir))
+				}
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ type Config struct {
 	Admin    Admin    `yaml:"admin"`
 	JWKS     JWKS     `yaml:"jwks"`
 	Log      Log      `yaml:"log"`
+	Tracing  Tracing  `yaml:"tracing"`
 	Shutdown Shutdown `yaml:"shutdown"`
 	Reload   Reload   `yaml:"reload"`
 	Workers  Workers  `yaml:"workers"`
@@ -87,6 +88,16 @@ type JWKS struct {
 type Log struct {
 	Level  string `yaml:"level"`
 	Format string `yaml:"format"`
+}
+
+// Tracing says where traces are sent.
+type Tracing struct {
+	// Endpoint is the URL of an OTLP collector; empty sends nothing.
+	Endpoint string `yaml:"endpoint"`
+	// Headers are further request headers; a value that is a reference is resolved.
+	Headers map[string]string `yaml:"headers"`
+	// SampleRatio is the share of exports that are traced.
+	SampleRatio float64 `yaml:"sample_ratio"`
 }
 
 // Shutdown bounds a clean stop.

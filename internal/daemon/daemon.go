@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
 	"ingestd/internal/store"
+	"ingestd/internal/tracing"
 )
 
 // Options are what a Daemon needs.
@@ -67,6 +69,7 @@ type Daemon struct {
 	metrics *ops.Metrics
 	// protection is nil where this is no task of ECS.
 	protection *ecs.Protection
+	tracing    *tracing.Provider
 	logger     *slog.Logger
 
 	// using is the configuration of the moment; reloading is held while it is exchanged.
@@ -85,6 +88,9 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 	if o.Secrets == nil {
 		o.Secrets = NewSecrets(nil)
 	}
+	o.Logger = slog.New(tracing.Handler(o.Logger.Handler(), tracing.LogOptions{
+		Instance: fmt.Sprintf("%s/%d", cmp.Or(o.Host, "localhost"), os.Getpid()), Traced: o.Config.Tracing.Endpoint != "",
+	}))
 	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger, o.Wait)
 	if err != nil {
 		return nil, err
@@ -107,17 +113,25 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 			return nil, fmt.Errorf("prepare the database: %w", err)
 		}
 	}
+	id := uuid.NewString()
+	traces, err := tracing.New(ctx, tracing.Options{
+		Config: c.Tracing, Resolve: o.Secrets.Resolve, Logger: o.Logger, Version: o.Version, Instance: id,
+	})
+	if err != nil {
+		return nil, err
+	}
 	d := &Daemon{
-		Database: database, options: o, logger: o.Logger, id: uuid.NewString(),
+		Database: database, options: o, logger: o.Logger, id: id, tracing: traces,
 		prepared: make(chan struct{}), wake: make(chan struct{}, 1), diary: newDiary(),
 	}
-	d.metrics = ops.NewMetrics(database.Store, func() []config.Payer { return d.using.Load().config.Payers }, o.Version, o.Logger)
+	d.metrics = ops.NewMetrics(ops.MetricsOptions{
+		Store: database.Store, Config: func() *config.Config { return d.using.Load().config }, Version: o.Version, Logger: o.Logger,
+	})
 	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token})
-	var err error
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
-	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, logger: o.Logger}
+	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, metrics: d.metrics, logger: o.Logger}
 	all, err := d.links.payers(c)
 	if err != nil {
 		return nil, err
@@ -144,7 +158,7 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	}
 	d.Engine, err = scheduler.New(scheduler.Options{
 		Store: database.Store, Payers: all, Logger: o.Logger, Observer: d.metrics, Queue: o.Queue,
-		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning,
+		ExportLog: &exportlog.Log{Logger: o.Logger}, Tuning: tuning, Tracer: traces.Tracer(),
 		Control: c.Workers.Control, Downloads: c.Workers.Downloads, Grace: c.Shutdown.Grace,
 		Pin: d.links.pin, Busy: busy,
 	})
@@ -208,7 +222,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 		group.Go(func() error { return admin.server.Serve(restCtx, listener) })
 		group.Go(func() error { return admin.page.Run(restCtx) })
 	}
-	return group.Wait()
+	stopping := make(chan time.Time, 1)
+	context.AfterFunc(ctx, func() { stopping <- time.Now() })
+	err = group.Wait() // it ends ctx, if nothing did before
+	d.flushTraces(ctx, <-stopping)
+	return err
 }
 
 // waitForDatabase waits for a database that was not there when the instance was opened, and prepares it. It returns nil when
@@ -232,4 +250,7 @@ func (d *Daemon) waitForDatabase(ctx context.Context) error {
 }
 
 // Close closes the database.
-func (d *Daemon) Close(ctx context.Context) { d.Database.Close(ctx) }
+func (d *Daemon) Close(ctx context.Context) {
+	d.flushTraces(ctx, time.Now())
+	d.Database.Close(ctx)
+}

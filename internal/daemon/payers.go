@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
+	"ingestd/internal/ops"
 	"ingestd/internal/outbound"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
@@ -18,6 +20,7 @@ type links struct {
 	keys    *smartauth.KeyRing
 	manager *smartauth.Manager
 	secrets *Secrets
+	metrics *ops.Metrics // nil counts nothing
 	logger  *slog.Logger
 }
 
@@ -82,15 +85,22 @@ func (l links) follow(c *config.Config, before *using) ([]scheduler.Payer, error
 
 // to makes the link to a payer. It sends nothing.
 func (l links) to(p config.Payer) (*link, error) {
-	transport, err := outbound.New(outbound.ForPayer(p))
+	options := outbound.ForPayer(p)
+	if l.metrics != nil {
+		options.Observer = l.metrics.Exchanged(p.Name)
+	}
+	transport, err := outbound.New(options)
 	if err != nil {
 		return nil, fmt.Errorf("prepare its connections: %w", err)
+	}
+	if l.metrics != nil {
+		l.metrics.ClientCertificate(p.Name, transport.ClientCertificateExpiry())
 	}
 	registration, err := l.registration(p)
 	if err != nil {
 		return nil, fmt.Errorf("prepare its authorization: %w", err)
 	}
-	registration.Transport = transport
+	registration.Transport = outbound.Purposeful(transport, authEndpoint)
 	source, err := l.manager.Source(registration)
 	if err != nil {
 		return nil, fmt.Errorf("prepare its authorization: %w", err)
@@ -113,6 +123,14 @@ func (l links) to(p config.Payer) (*link, error) {
 		return nil, fmt.Errorf("prepare its client: %w", err)
 	}
 	return &link{transport: transport, source: source, client: client}, nil
+}
+
+// authEndpoint tells the requests of the token manager apart: tokens are POSTed for, and what leads to them is read.
+func authEndpoint(r *http.Request) outbound.Endpoint {
+	if r.Method == http.MethodPost {
+		return outbound.EndpointToken
+	}
+	return outbound.EndpointDiscovery
 }
 
 // readTypes are the types that the token must cover; none means all. Attachments lie in Binary resources (protocol.md ATT-2).

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"ingestd/internal/fhir"
+	"ingestd/internal/outbound"
 )
 
 // Phase is the part of an export in which an exchange failed.
@@ -21,6 +22,28 @@ const (
 
 	PhaseAttachment Phase = "attachment"
 )
+
+// endpoint is what the requests of a phase are counted as.
+func (p Phase) endpoint() outbound.Endpoint {
+	switch p {
+	case PhaseKickOff:
+		return outbound.EndpointKickOff
+	case PhaseStatus:
+		return outbound.EndpointStatus
+	case PhaseManifest:
+		return outbound.EndpointManifest
+	case PhaseFile:
+		return outbound.EndpointFile
+	case PhaseAttachment:
+		return outbound.EndpointAttachment
+	case PhaseDelete:
+		return outbound.EndpointDelete
+	case PhaseCapability:
+		return outbound.EndpointMetadata
+	case PhaseProbe:
+	}
+	return outbound.EndpointOther
+}
 
 // Action is what a failure asks of the caller.
 type Action int

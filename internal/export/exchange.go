@@ -89,6 +89,8 @@ type call struct {
 	token bool
 	// idempotent requests are repeated at once after a broken connection.
 	idempotent bool
+	// endpoint is what the request is counted as, where the phase does not say it.
+	endpoint outbound.Endpoint
 }
 
 // do sends the request and follows redirects. The response's body is the caller's to close; the URL is where it came from.
@@ -120,7 +122,11 @@ func (c *Client) do(ctx context.Context, call call) (*http.Response, *url.URL, e
 
 // send sends the request to one target, with the token and the payer's own headers only where they may go.
 func (c *Client) send(ctx context.Context, call call, target *url.URL) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
+	endpoint := call.endpoint
+	if endpoint == "" {
+		endpoint = call.phase.endpoint()
+	}
+	ctx, cancel := context.WithCancelCause(outbound.For(ctx, endpoint))
 	request, err := c.request(ctx, call, target)
 	if err != nil {
 		cancel(nil)

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"ingestd/internal/outbound"
 )
 
 // maxPages bounds the pages of one manifest.
@@ -21,7 +23,7 @@ func (c *Client) followPages(ctx context.Context, statusURL string, separate boo
 			return Status{}, pagesError(CodePagesEndless, "the pages of the manifest lead back to one another")
 		}
 		visited[next] = true
-		page, err := c.pollOnce(ctx, next, separate)
+		page, err := c.pollOnce(ctx, next, separate, outbound.EndpointManifest)
 		if err != nil {
 			return Status{}, err
 		}

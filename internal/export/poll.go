@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"ingestd/internal/outbound"
 )
 
 // retryAfterMargin is added to the payer's own Retry-After: AB2D refuses a poll that comes exactly on time (POLL-2).
@@ -44,14 +46,15 @@ func (c *Client) PollSeparate(ctx context.Context, statusURL string) (Status, er
 }
 
 func (c *Client) poll(ctx context.Context, statusURL string, separate bool) (Status, error) {
-	status, err := c.pollOnce(ctx, statusURL, separate)
+	status, err := c.pollOnce(ctx, statusURL, separate, outbound.EndpointStatus)
 	if err != nil || status.Manifest == nil {
 		return status, err
 	}
 	return c.followPages(ctx, statusURL, separate, status)
 }
 
-func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool) (Status, error) {
+// pollOnce asks once; page says whether it is for the status itself or for a further page.
+func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool, page outbound.Endpoint) (Status, error) {
 	u, err := c.ownStatusURL(statusURL)
 	if err != nil {
 		return Status{}, &Error{
@@ -65,7 +68,7 @@ func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool) 
 		method: http.MethodGet,
 		url:    u,
 		header: http.Header{"Accept": {"application/json"}, "Accept-Encoding": {"gzip"}},
-		token:  true, idempotent: true,
+		token:  true, idempotent: true, endpoint: page,
 	})
 	if err != nil {
 		return Status{}, err
@@ -142,7 +145,7 @@ func (c *Client) readManifest(ctx context.Context, response *http.Response, from
 		return nil, c.manifestError(ctx, contentType, start, err)
 	}
 	for _, warning := range manifest.Warnings {
-		c.logger.WarnContext(ctx, "manifest: "+warning, "payer", c.payer.Name)
+		c.logger.WarnContext(ctx, "the manifest is not as the guide has it", "payer", c.payer.Name, "detail", warning)
 	}
 	return manifest, nil
 }

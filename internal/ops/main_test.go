@@ -49,8 +49,10 @@ func listen(t *testing.T, d Direct, token string) *httptest.Server {
 	t.Helper()
 	server := httptest.NewServer(NewServer(ServerOptions{
 		Store: d.Store, Engine: d.Engine, Config: func() (*config.Config, time.Time) { return &config.Config{Payers: d.Payers()}, time.Time{} },
-		Metrics: NewMetrics(d.Store, d.Payers, "test", slog.New(slog.DiscardHandler)),
-		Logger:  slog.New(slog.DiscardHandler), Token: token, Host: "server",
+		Metrics: NewMetrics(MetricsOptions{
+			Store: d.Store, Config: func() *config.Config { return &config.Config{Payers: d.Payers()} }, Version: "test", Logger: slog.New(slog.DiscardHandler),
+		}),
+		Logger: slog.New(slog.DiscardHandler), Token: token, Host: "server",
 	}))
 	t.Cleanup(server.Close)
 	return server

@@ -56,8 +56,8 @@ func NewServer(o ServerOptions) *Server {
 	}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.Handle("GET /metrics", guard.Wrap(promhttp.HandlerFor(o.Metrics.Registry(), promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, Timeout: 2 * scrapeTimeout, MaxRequestsInFlight: 4,
+	s.mux.Handle("GET /metrics", guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, Timeout: 5 * scrapeTimeout, MaxRequestsInFlight: 4,
 	})))
 	api := http.NewServeMux()
 	s.routeAPI(api)

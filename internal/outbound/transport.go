@@ -36,6 +36,8 @@ type Options struct {
 	RequestsPerSecond float64
 	// Resolver defaults to the system's. Tests replace it.
 	Resolver *net.Resolver
+	// Observer, where set, is told of each request. It must be quick and safe for concurrent use.
+	Observer func(Exchange)
 }
 
 // controlConns is the number of connections that a payer's kick-offs, polls and token requests may need beside its
@@ -66,6 +68,9 @@ type Transport struct {
 	base *http.Transport
 	pace *pace
 	tls  *tls.Config // of its own: net/http changes the one in base at the first request
+
+	observer     func(Exchange)
+	clientExpiry time.Time
 }
 
 // New returns a transport. It fails if the FHIR base is no http or https URL, or if the TLS files cannot be read or used.
@@ -74,7 +79,7 @@ func New(o Options) (*Transport, error) {
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
 		return nil, errors.New("fhir_url is no http or https URL")
 	}
-	tlsConfig, err := newTLSConfig(o.TLS)
+	tlsConfig, clientExpiry, err := newTLSConfig(o.TLS)
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +107,7 @@ func New(o Options) (*Transport, error) {
 	if conns <= 0 {
 		conns = 8
 	}
-	return &Transport{pace: newPace(o.RequestsPerSecond), tls: tlsConfig.Clone(), base: &http.Transport{
+	return &Transport{pace: newPace(o.RequestsPerSecond), tls: tlsConfig.Clone(), observer: o.Observer, clientExpiry: clientExpiry, base: &http.Transport{
 		DialContext:            g.dial,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    orDefault(o.TLSHandshakeTimeout, 15*time.Second),
@@ -135,14 +140,13 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	asked := new(atomic.Bool)
+	began := time.Now()
 	response, err := t.base.RoundTrip(request.WithContext(context.WithValue(request.Context(), askedKey{}, asked)))
-	if err != nil {
-		if cause := request.Context().Err(); cause != nil {
-			return nil, err //nolint:wrapcheck // a RoundTripper passes errors of its base on
-		}
-		return nil, explain(request.URL.Hostname(), err, asked.Load())
+	if err != nil && request.Context().Err() == nil {
+		err = explain(request.URL.Hostname(), err, asked.Load())
 	}
-	return response, nil
+	t.observe(request, began, response, err)
+	return response, err
 }
 
 // askedKey is the context key of an *atomic.Bool that is set when the server asks for a client certificate while a
@@ -186,40 +190,42 @@ func closeBody(request *http.Request) {
 	}
 }
 
-// newTLSConfig reads the files that a payer's tls section names.
-func newTLSConfig(o config.TLS) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
+// newTLSConfig reads the files that a payer's tls section names, and says when the client certificate ends.
+func newTLSConfig(o config.TLS) (c *tls.Config, clientExpiry time.Time, err error) {
+	c = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 	switch o.MinVersion {
 	case "", "1.2":
 	case "1.3":
 		c.MinVersion = tls.VersionTLS13
 	default:
-		return nil, fmt.Errorf("tls.min_version %q: expected 1.2 or 1.3", o.MinVersion)
+		return nil, time.Time{}, fmt.Errorf("tls.min_version %q: expected 1.2 or 1.3", o.MinVersion)
 	}
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("read tls.ca_file: %w", err)
+			return nil, time.Time{}, fmt.Errorf("read tls.ca_file: %w", err)
 		}
 		// The file stands for the payer's whole trust: with a CA of its own, public CAs have no say.
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls.ca_file %s holds no PEM certificate", o.CAFile)
+			return nil, time.Time{}, fmt.Errorf("tls.ca_file %s holds no PEM certificate", o.CAFile)
 		}
 	}
 	if (o.ClientCertificate == "") != (o.ClientKey == "") {
-		return nil, errors.New("tls.client_certificate and tls.client_key go together: one of them is missing")
+		return nil, time.Time{}, errors.New("tls.client_certificate and tls.client_key go together: one of them is missing")
 	}
 	pair := tls.Certificate{}
 	if o.ClientCertificate != "" {
-		var err error
 		pair, err = tls.LoadX509KeyPair(o.ClientCertificate, o.ClientKey)
 		if err != nil {
-			return nil, fmt.Errorf("read tls.client_certificate and tls.client_key: %w", err)
+			return nil, time.Time{}, fmt.Errorf("read tls.client_certificate and tls.client_key: %w", err)
+		}
+		if pair.Leaf != nil {
+			clientExpiry = pair.Leaf.NotAfter
 		}
 	}
 	c.GetClientCertificate = clientCertificate(&pair)
-	return c, nil
+	return c, clientExpiry, nil
 }
 
 func orDefault(d, fallback time.Duration) time.Duration {

@@ -44,7 +44,7 @@ func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOf
 			return kickedOff{}, err
 		}
 		return kickedOff{}, &export.Error{
-			Phase: export.PhaseKickOff, Code: "job_reused", Action: export.ActionWait,
+			Phase: export.PhaseKickOff, Code: codeJobReused, Action: export.ActionWait,
 			RetryAfter: orDefault(p.Config.Limits.PollMax, reusedWait),
 			Detail:     "the payer answered with the job of an earlier export, which is over",
 			Hint:       "some servers do so for a repeated request, until their cache forgets it; the kick-off is tried again",

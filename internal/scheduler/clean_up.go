@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/attribute"
 
 	"ingestd/internal/store"
 )
@@ -39,6 +40,8 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if x.State.Active() {
 		return fmt.Errorf("export %d is not over", x.ID)
 	}
+	ctx, span := e.span(ctx, x, spanCleanUp, attribute.Int("attempt", job.Attempt))
+	defer span.End()
 	if err := e.admit(ctx); err != nil { // its end makes room for another
 		return err
 	}
@@ -82,8 +85,12 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 			log.WarnContext(ctx, "the payer did not take the DELETE: its files stay until they expire")
 		}
 	}
-	if err := e.store.CleanedUp(ctx, x.ID); err != nil && !store.IsStale(err) {
+	if err := e.store.CleanedUp(ctx, x.ID); err != nil {
+		if store.IsStale(err) {
+			return nil
+		}
 		return err
 	}
+	e.endTrace(ctx, x)
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"ingestd/internal/config"
 	"ingestd/internal/export"
@@ -45,6 +47,8 @@ type Payer struct {
 type Observer interface {
 	// ChunkStaged is called for each committed chunk of a payer's file.
 	ChunkStaged(payer string, c store.Chunk)
+	// FileRead is called when a download ends, however it does: with how many bytes came over the wire.
+	FileRead(payer string, wireBytes int64)
 	// ExportEnded is called when an export is published, failed or held.
 	ExportEnded(payer string, e store.Export)
 	// JobFailed is called for each failed attempt of a job, with the stable code of the failure.
@@ -59,6 +63,8 @@ type Options struct {
 	Payers   []Payer
 	Logger   *slog.Logger
 	Observer Observer // may be nil
+	// Tracer begins the spans of exports; nil begins none.
+	Tracer trace.Tracer
 	// ExportLog writes the logs of payers that are to have one; nil writes none.
 	ExportLog *exportlog.Log
 	// Control and Downloads bound the jobs that this instance works at once; 8 each if 0.
@@ -102,6 +108,9 @@ func New(o Options) (*Engine, error) {
 	}
 	if o.Observer == nil {
 		o.Observer = nobody{}
+	}
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider().Tracer("")
 	}
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
@@ -311,6 +320,7 @@ func orDefault[T comparable](value, otherwise T) T {
 type nobody struct{}
 
 func (nobody) ChunkStaged(string, store.Chunk)  {}
+func (nobody) FileRead(string, int64)           {}
 func (nobody) ExportEnded(string, store.Export) {}
 func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}

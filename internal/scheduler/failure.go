@@ -36,11 +36,11 @@ func describe(err error) (f store.Failure, safe string) {
 	var auth *smartauth.Error
 	switch {
 	case errors.As(err, &auth):
-		return store.Failure{Code: "auth_" + auth.Code, Text: auth.Error(), Hint: auth.Hint}, auth.Error()
+		return store.Failure{Code: authPrefix + auth.Code, Text: auth.Error(), Hint: auth.Hint}, auth.Error()
 	case errors.As(err, &protocol):
 		return store.Failure{Code: protocol.Code, Text: protocol.Operator(), Hint: protocol.Hint}, protocol.Error()
 	}
-	f = store.Failure{Code: "internal", Text: err.Error()}
+	f = store.Failure{Code: codeInternal, Text: err.Error()}
 	for _, known := range knownFailures {
 		if known.is(err) {
 			f.Code, f.Hint = known.code, known.hint
@@ -139,6 +139,9 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	}
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "job", job.Kind, "code", failure.Code)
 	e.observer.JobFailed(x.Payer, job.Kind, failure.Code)
+	if act != export.ActionWait {
+		spanFailed(ctx, failure.Code)
+	}
 
 	switch act {
 	case export.ActionWait:

@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"ingestd/internal/export"
 	"ingestd/internal/store"
@@ -77,6 +79,8 @@ func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], 
 	if x.State != store.StateLoading && x.State != store.StatePolling {
 		return -1, nil
 	}
+	ctx, span := e.span(ctx, x, spanFile, attribute.Int("file", ordinal), attribute.Int("attempt", job.Attempt))
+	defer span.End()
 	note := func(wait time.Duration) error { return e.store.NoteFileDue(ctx, exportID, ordinal, wait) }
 	next, err = w.load(ctx, job, x, lease, ordinal, goOn)
 	var busy *store.HostBusyError
@@ -138,7 +142,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	}
 	if budget := p.Config.Limits.DownloadsPerFile; budget > 0 && f.Downloads >= budget {
 		return -1, &export.Error{
-			Phase: export.PhaseFile, Code: "download_budget", Action: export.ActionRestart,
+			Phase: export.PhaseFile, Code: codeDownloadBudget, Action: export.ActionRestart,
 			Detail: "the file was requested as often as limits.downloads_per_file permits",
 		}
 	}
@@ -153,6 +157,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	e.journalRequest(x, f)
 	var source fileLines
 	var slow bool
+	chunkSpan := e.chunkSpan(ctx, x)
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
 		ChunkBytes: e.tuning.Load().ChunkBytes,
 		RepairText: p.Config.Load.RepairText,
@@ -171,8 +176,14 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 			return &source, nil
 		},
 		WireBytes: source.wireBytes,
-		OnChunk:   func(c store.Chunk) { e.observer.ChunkStaged(x.Payer, c) },
+		OnChunk: func(c store.Chunk) {
+			e.observer.ChunkStaged(x.Payer, c)
+			chunkSpan(c)
+		},
 	})
+	e.observer.FileRead(x.Payer, source.wireBytes())
+	trace.SpanFromContext(ctx).SetAttributes(attribute.Int64("lines", loaded.Lines), attribute.Int64("bytes", loaded.Bytes),
+		attribute.Int64("wire_bytes", source.wireBytes()))
 	e.governed(ctx, host, limited, slow, err)
 	if !errors.Is(err, store.ErrStopped) && !store.IsStale(err) {
 		e.journalDownload(x, f, loaded, err)

@@ -60,7 +60,7 @@ func manifestError(err error) error {
 		return err
 	}
 	return &export.Error{
-		Phase: export.PhaseManifest, Code: "manifest_changed", Action: export.ActionRestart,
+		Phase: export.PhaseManifest, Code: codeManifestChanged, Action: export.ActionRestart,
 		Detail: "the manifest that was asked for again lists other files, or names another transactionTime", Err: err,
 		Hint: "a manifest must not change once the payer has sent it; with export.partial_manifests: false it is read once",
 	}

@@ -42,6 +42,9 @@ const (
 	notifyGivenUp   = "given_up"
 )
 
+// NotifyResults are all results of a delivery.
+func NotifyResults() []string { return []string{notifyDelivered, notifyRetried, notifyGivenUp} }
+
 // notifyArgs ask for the delivery of a notification to a target.
 type notifyArgs struct {
 	Notification int64  `json:"notification"`

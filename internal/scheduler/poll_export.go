@@ -35,7 +35,7 @@ type pollExportWorker struct {
 // Work implements river.Worker.
 func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportArgs]) error {
 	e := w.engine
-	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(x store.Export) error {
+	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StatePolling, func(ctx context.Context, x store.Export) error {
 		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 		p, err := e.payerOf(ctx, x)
 		if err != nil {
@@ -43,7 +43,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 		}
 		if limit := p.Config.Export.Timeout; limit > 0 && time.Since(x.KickedOffAt) > limit {
 			return settle(ctx, e, job, x, &export.Error{
-				Phase: export.PhaseStatus, Code: "export_timeout", Action: export.ActionRestart,
+				Phase: export.PhaseStatus, Code: codeExportTimeout, Action: export.ActionRestart,
 				Detail: fmt.Sprintf("the payer did not complete the export within export.timeout, %s", limit),
 				Hint:   "ask the payer what became of the job, or raise export.timeout",
 			}, note)

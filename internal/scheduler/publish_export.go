@@ -59,6 +59,8 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	if err != nil {
 		return err
 	}
+	ctx, span := e.span(ctx, x, spanPublish)
+	defer span.End()
 	note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 	p, err := e.payerOf(ctx, x)
 	if err != nil {

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -127,7 +128,16 @@ func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, 
 		if err != nil || !taken {
 			return err
 		}
-		e.logger.WarnContext(ctx, "taken over from an instance that is gone", "job", args.Kind(), "match", match)
+		var of struct {
+			ExportID int64 `json:"export_id"`
+			File     *int  `json:"file"`
+		}
+		_ = json.Unmarshal([]byte(match), &of) // it is of our making
+		log := e.logger.With("job", args.Kind(), "export_id", of.ExportID)
+		if of.File != nil {
+			log = log.With("file", *of.File)
+		}
+		log.WarnContext(ctx, "taken over from an instance that is gone")
 		return e.insertTx(ctx, tx, args, e.options.Queue)
 	})
 }

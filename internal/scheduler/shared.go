@@ -60,7 +60,7 @@ func (e *Engine) awaitTurn(ctx context.Context, x store.Export, pollMax time.Dur
 		return err
 	}
 	return &export.Error{
-		Phase: export.PhaseKickOff, Code: "client_busy", Action: export.ActionWait, RetryAfter: min(orDefault(pollMax, turnPause), turnPause),
+		Phase: export.PhaseKickOff, Code: codeClientBusy, Action: export.ActionWait, RetryAfter: min(orDefault(pollMax, turnPause), turnPause),
 		Detail: "the server works on an export of " + earlier + ", which is the same client and group",
 	}
 }

@@ -35,7 +35,7 @@ type startExportWorker struct {
 // Work implements river.Worker.
 func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExportArgs]) error {
 	e := w.engine
-	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StateStarting, func(x store.Export) error {
+	return e.withExport(ctx, job.Args.ExportID, job.Args.Generation, store.StateStarting, func(ctx context.Context, x store.Export) error {
 		note := func(wait time.Duration) error { return e.store.NoteJobDue(ctx, x.ID, x.Generation, wait) }
 		p, err := e.payerOf(ctx, x)
 		if err != nil {
@@ -139,7 +139,9 @@ func (e *Engine) abandon(ctx context.Context, x store.Export, client *export.Cli
 
 // withExport calls f with an export that a job of this generation is to bring on from this state. A job that has been
 // replaced, or that comes too late, has nothing to do. The reaper lets the job be until its timeout has passed.
-func (e *Engine) withExport(ctx context.Context, id int64, generation int, state store.State, f func(store.Export) error) error {
+func (e *Engine) withExport(ctx context.Context, id int64, generation int, state store.State,
+	f func(context.Context, store.Export) error,
+) error {
 	x, err := e.store.BeginJob(ctx, id, generation, state, jobTimeout)
 	if store.IsStale(err) {
 		return nil
@@ -147,7 +149,9 @@ func (e *Engine) withExport(ctx context.Context, id int64, generation int, state
 	if err != nil {
 		return err
 	}
-	return f(x)
+	ctx, span := e.jobSpan(ctx, x)
+	defer span.End()
+	return f(ctx, x)
 }
 
 func later(a, b time.Time) time.Time {

@@ -3,7 +3,9 @@ package smartauth
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -138,6 +140,9 @@ func hintFor(code string) string {
 	}
 	return hints[CodeRejected]
 }
+
+// Codes are the codes of an Error that have a name of their own: OAuth's, and the Code constants. A server may make up others.
+func Codes() []string { return slices.Sorted(maps.Keys(hints)) }
 
 // metricCode is code as a label: of a bounded set, whatever a server answers.
 func metricCode(code string) string {

@@ -1,6 +1,7 @@
 package smartauth
 
 import (
+	"net/http"
 	"strconv"
 	"time"
 
@@ -28,7 +29,7 @@ func newMetrics(manager *Manager, registerer prometheus.Registerer) *metrics {
 		return prometheus.NewCounterVec(options, labels)
 	}
 	gauge := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName("ingestd", "token", name), help, []string{"payer", "token_host"}, nil)
+		return prometheus.NewDesc(prometheus.BuildFQName("ingestd", "token", name), help, []string{"payer"}, nil)
 	}
 	m := &metrics{
 		manager:   manager,
@@ -54,16 +55,14 @@ func (m *metrics) Describe(descriptions chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector: the gauges are read from the tokens when they are asked for.
 func (m *metrics) Collect(samples chan<- prometheus.Metric) {
 	now := time.Now()
-	type series struct{ payer, host string }
-	seen := make(map[series]bool)
+	seen := make(map[string]bool)
 	for _, status := range m.manager.Status() {
-		labels := series{status.Payer, status.TokenHost}
-		if seen[labels] { // a payer with two sets of scopes: one of them stands for both
+		if seen[status.Payer] { // a payer with two sets of scopes: one of them stands for both
 			continue
 		}
-		seen[labels] = true
+		seen[status.Payer] = true
 		emit := func(description *prometheus.Desc, value float64) {
-			samples <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, value, status.Payer, status.TokenHost)
+			samples <- prometheus.MustNewConstMetric(description, prometheus.GaugeValue, value, status.Payer)
 		}
 		if status.Live {
 			emit(m.age, now.Sub(status.Obtained).Seconds())
@@ -98,8 +97,16 @@ func (m *metrics) failed(payer string, failure *Error) {
 	}
 }
 
+// statusLabel is an HTTP status as a label: one that has a name, because a server may send any number.
+func statusLabel(status int) string {
+	if http.StatusText(status) == "" {
+		return "other"
+	}
+	return strconv.Itoa(status)
+}
+
 func (m *metrics) refused(payer string, status int) {
 	if m != nil {
-		m.refusals.WithLabelValues(payer, strconv.Itoa(status)).Inc()
+		m.refusals.WithLabelValues(payer, statusLabel(status)).Inc()
 	}
 }

@@ -55,7 +55,7 @@ func TestMetrics_count_requests_refreshes_failures_and_the_tokens_age(t *testing
 		token := mustToken(t, source)
 		time.Sleep(time.Minute)
 		got := gathered(t, registry)
-		age, expiry := got["ingestd_token_age_seconds{payer=acme,token_host=auth.example}"], got["ingestd_token_expiry_seconds{payer=acme,token_host=auth.example}"]
+		age, expiry := got["ingestd_token_age_seconds{payer=acme}"], got["ingestd_token_expiry_seconds{payer=acme}"]
 		if age != 60 || expiry != 240 {
 			t.Errorf("age and expiry: got %g and %g, want 60 and 240", age, expiry)
 		}

@@ -97,10 +97,14 @@ func (s *Store) AuditTx(ctx context.Context, tx pgx.Tx, by Actor, action, object
 		VALUES ($1, $2, $3, coalesce(nullif($4, ''), host(inet_client_addr()), ''), $5, $6, $7)`,
 		cleanText(by.String()), by.Source, cleanText(by.Host), by.RemoteAddress, action, cleanText(object), details)
 	if err != nil {
+		s.auditFailures.Add(1)
 		return fmt.Errorf("record who did %s to %s: %w", action, object, err)
 	}
 	return nil
 }
+
+// AuditFailures counts the events that could not be written: what they tell of was undone with them.
+func (s *Store) AuditFailures() int64 { return s.auditFailures.Load() }
 
 // AuditFilter narrows a list of audit events; zero fields do not.
 type AuditFilter struct {

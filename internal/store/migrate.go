@@ -170,4 +170,3 @@ type executor interface {
 	execer
 	querier
 }
-

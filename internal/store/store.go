@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,6 +44,8 @@ type Store struct {
 	schema  string
 	history string
 	logger  *slog.Logger
+
+	auditFailures atomic.Int64
 }
 
 // listener is the connection that the job engine listens on for new jobs. It takes it out of its pool.

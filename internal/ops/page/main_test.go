@@ -85,7 +85,9 @@ func newSite(t testing.TB, token string, names ...string) *site {
 	}
 	server := httptest.NewServer(ops.NewServer(ops.ServerOptions{
 		Store: db, Engine: d.Engine, Config: func() (*config.Config, time.Time) { return c, time.Time{} }, Guard: guard, Page: s.page,
-		Metrics: ops.NewMetrics(db, d.Payers, "test", slog.New(slog.DiscardHandler)), Logger: slog.New(slog.DiscardHandler), Host: "server",
+		Metrics: ops.NewMetrics(ops.MetricsOptions{
+			Store: db, Config: func() *config.Config { return c }, Version: "test", Logger: slog.New(slog.DiscardHandler),
+		}), Logger: slog.New(slog.DiscardHandler), Host: "server",
 	}))
 	t.Cleanup(server.Close)
 	s.url = server.URL

@@ -82,7 +82,7 @@ func (s *Server) removeStalePIDs(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("remove a stale pid file: %w", err)
 		}
-		s.logger.WarnContext(ctx, "removed the pid file of a Postgres that is gone", "file", path)
+		s.logger.WarnContext(ctx, "removed the pid file of a Postgres that is gone", "pid_file", path)
 	}
 	return nil
 }
