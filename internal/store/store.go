@@ -51,6 +51,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.DialFunc = dialer().DialContext
+	config.ConnConfig.BuildFrontend = scrubbedFrontend
 	bulkConfig := config.Copy()
 	bulkConfig.AfterConnect = expectSigns
 	bulkConnections := min(connections/2, connections-listener-2)

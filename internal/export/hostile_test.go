@@ -1,0 +1,101 @@
+package export
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// bomb is size bytes of white space behind a start, compressed: a thousandth of that.
+func bomb(t *testing.T, start string, size int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = io.WriteString(w, start)
+	block := bytes.Repeat([]byte("x"), 1<<20)
+	for range size >> 20 {
+		_, _ = w.Write(block)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+//nolint:paralleltest // it measures what the process allocates
+func TestClient_bounds_what_a_small_body_becomes_when_decompressed(t *testing.T) {
+	const most = 48 << 20
+	data := bomb(t, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"`, 256<<20)
+	serve := func(status int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_, _ = w.Write(data)
+		}
+	}
+	for _, test := range []struct {
+		name, code string
+		action     Action
+		status     int
+	}{
+		{"a manifest", CodeManifestTooLarge, ActionFail, http.StatusOK},
+		{"an error", CodePayerError, ActionRetry, http.StatusInternalServerError},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPayer(t, serve(test.status))
+			var err error
+			got := allocated(func() { _, err = p.client.Poll(t.Context(), p.URL+"/fhir/jobs/1") })
+			wantError(t, err, test.code, test.action)
+			if got > most {
+				t.Errorf("allocated %d MiB for %d KiB, want at most %d", got>>20, len(data)>>10, most>>20)
+			}
+		})
+	}
+}
+
+// trickle sends a byte every so often until the client has gone.
+func trickle(w http.ResponseWriter, r *http.Request, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if _, err := w.Write([]byte(" ")); err != nil || http.NewResponseController(w).Flush() != nil {
+			return
+		}
+		select {
+		case <-r.Context().Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func TestFILE9_a_payer_that_sends_a_byte_now_and_then_is_given_up(t *testing.T) {
+	t.Parallel()
+	const idle = 100 * time.Millisecond
+	p := newPayer(t, func(w http.ResponseWriter, r *http.Request) { trickle(w, r, idle/20) },
+		func(o *Options) { o.IdleTimeout = idle })
+	_, _, err := fetch(t.Context(), p.client, p.file())
+	wantError(t, err, CodeFileStalled, ActionRetry)
+}
+
+func TestWithin_ends_a_body_that_never_ends(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+		trickle(w, r, time.Millisecond)
+	}, func(o *Options) { o.IdleTimeout = time.Hour })
+	response, _, err := p.client.do(t.Context(), call{phase: PhaseStatus, method: http.MethodGet, url: mustParse(t, p.URL+"/fhir/x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	stop := within(response.Body, 50*time.Millisecond)
+	defer stop()
+	if _, err := io.Copy(io.Discard, response.Body); err == nil {
+		t.Error("got the end of an endless body")
+	}
+}
