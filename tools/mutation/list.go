@@ -9,11 +9,6 @@ var mutants = []mutant{
 		"internal/store", "TestLoadFile",
 	},
 	{
-		"checkpoint is the export's generation's", "internal/store/load.go",
-		"AND restarts = $15)", "AND (restarts = $15 OR true))",
-		"internal/store", "TestLoadFile_of_an_export_that_started_again",
-	},
-	{
 		"file begins with what was loaded", "internal/store/load.go",
 		"!bytes.Equal(l.chunker.prefix.Sum(nil), l.file.PrefixDigest) {", "!bytes.Equal(l.chunker.prefix.Sum(nil), l.file.PrefixDigest) && false {",
 		"internal/store", "TestFILE7",
