@@ -20,11 +20,11 @@ var marks = []struct {
 	name string
 	all  []string
 }{
+	{"MPL-2.0", []string{"mozilla public license", "version 2.0"}}, // names the GNU licences, as secondary ones
 	{"AGPL-3.0", []string{"gnu affero general public license"}},
 	{"LGPL", []string{"gnu lesser general public license", "version"}},
 	{"GPL", []string{"gnu general public license", "version"}},
 	{"Apache-2.0", []string{"apache license", "version 2.0"}},
-	{"MPL-2.0", []string{"mozilla public license", "version 2.0"}},
 	{"MIT", []string{"permission is hereby granted, free of charge", "the software is provided \"as is\""}},
 	{"BSD-3-Clause", []string{"redistribution and use in source and binary forms", "neither the name"}},
 	{"BSD-3-Clause", []string{"redistribution and use in source and binary forms", "names of its contributors"}},
@@ -38,10 +38,6 @@ var marks = []struct {
 func classify(text string) string {
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
 	text = strings.NewReplacer("“", `"`, "”", `"`, "``", `"`, "''", `"`).Replace(text)
-	// Licences quote one another in appendices: Mozilla's names the GNU ones as secondary.
-	if strings.HasPrefix(text, "mozilla public license") {
-		return "MPL-2.0"
-	}
 	for _, mark := range marks {
 		found := true
 		for _, words := range mark.all {

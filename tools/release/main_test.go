@@ -17,12 +17,12 @@ func TestClassify_tells_licences_apart(t *testing.T) {
 	const mit = "Permission is hereby granted, free of charge, to any person\nobtaining a copy… THE SOFTWARE IS PROVIDED \"AS IS\""
 	for text, want := range map[string]string{
 		mit: "MIT",
-		"                                 Apache License\n                           Version 2.0, January 2004": "Apache-2.0",
-		"Redistribution and use in source and binary forms … Neither the name of Google":                        "BSD-3-Clause",
-		"Redistribution and use in source and binary forms … following disclaimer.":                             "BSD-2-Clause",
-		"GNU GENERAL PUBLIC LICENSE Version 3":                                                                  "GPL",
-		"GNU AFFERO GENERAL PUBLIC LICENSE":                                                                     "AGPL-3.0",
-		"Mozilla Public License, version 2.0 … the GNU General Public License, Version 2.0":                     "MPL-2.0",
+		"                                 Apache License\n                           Version 2.0, January 2004":                "Apache-2.0",
+		"Redistribution and use in source and binary forms … Neither the name of Google":                                       "BSD-3-Clause",
+		"Redistribution and use in source and binary forms … following disclaimer.":                                            "BSD-2-Clause",
+		"GNU GENERAL PUBLIC LICENSE Version 3":                                                                                 "GPL",
+		"GNU AFFERO GENERAL PUBLIC LICENSE":                                                                                    "AGPL-3.0",
+		"Copyright (c) 2015 HashiCorp, Inc. Mozilla Public License, version 2.0 … the GNU General Public License, Version 2.0": "MPL-2.0",
 		"All rights reserved.": "", "": "",
 	} {
 		if got := classify(text); got != want {
