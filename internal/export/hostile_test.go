@@ -99,3 +99,19 @@ func TestWithin_ends_a_body_that_never_ends(t *testing.T) {
 		t.Error("got the end of an endless body")
 	}
 }
+
+func TestRetryAfter_is_bounded_whatever_a_payer_asks_for(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, text := range []string{
+		"2592000", "2592001", "25920000", "1e9", "1e300", "Inf", "9223372036854775807",
+		now.Add(31 * 24 * time.Hour).Format(http.TimeFormat), "Fri, 31 Dec 9999 23:59:59 GMT",
+	} {
+		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != maxRetryAfter {
+			t.Errorf("%q: got %s, want %s", text, got, maxRetryAfter)
+		}
+	}
+	if got := retryAfter(http.Header{"Retry-After": {"2591999"}}, now); got != maxRetryAfter-time.Second {
+		t.Errorf("got %s, want a second less than %s", got, maxRetryAfter)
+	}
+}

@@ -163,7 +163,7 @@ var mutants = []mutant{
 	{
 		"Retry-After is bounded", "internal/export/retryafter.go",
 		"case seconds >= maxRetryAfter.Seconds():", "case seconds >= 10*maxRetryAfter.Seconds():",
-		"internal/export", "TestPOLL2",
+		"internal/export", "TestPOLL2|TestRetryAfter",
 	},
 	{
 		"cut gzip is not whole", "internal/export/decode.go",
