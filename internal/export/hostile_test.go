@@ -3,9 +3,12 @@ package export
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
+	"errors"
 	"io"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -73,13 +76,51 @@ func trickle(w http.ResponseWriter, r *http.Request, every time.Duration) {
 	}
 }
 
+// slow is a body of bytes that come one by one, or some at a time, every so often, by the clock of the test.
+type slow struct {
+	every time.Duration
+	some  int
+}
+
+func (s slow) Read(p []byte) (int, error) {
+	time.Sleep(s.every)
+	return min(s.some, len(p)), nil
+}
+
+func (slow) Close() error { return nil }
+
 func TestFILE9_a_payer_that_sends_a_byte_now_and_then_is_given_up(t *testing.T) {
 	t.Parallel()
-	const idle = 100 * time.Millisecond
-	p := newPayer(t, func(w http.ResponseWriter, r *http.Request) { trickle(w, r, idle/20) },
-		func(o *Options) { o.IdleTimeout = idle })
-	_, _, err := fetch(t.Context(), p.client, p.file())
-	wantError(t, err, CodeFileStalled, ActionRetry)
+	const idle = time.Minute
+	for _, test := range []struct {
+		name   string
+		body   slow
+		reads  int
+		isOver bool
+	}{
+		{"a byte twice a minute", slow{idle / 2, 1}, 100, true},
+		{"as much as is asked for", slow{idle / 2, trickleBytes/(2*trickleIdles) + 1}, 100, false},
+		{"a lot, seldom", slow{idle - time.Second, 64 << 10}, 100, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			body := newIdleReader(ctx, cancel, test.body, idle)
+			defer body.Close()
+			began := time.Now()
+			var err error
+			for range test.reads {
+				if _, err = body.Read(make([]byte, 64<<10)); err != nil {
+					break
+				}
+			}
+			if over := errors.Is(err, errStalled); over != test.isOver || err != nil && !over {
+				t.Errorf("%s: got %v after %s", test.name, err, time.Since(began))
+			}
+			if took := time.Since(began); test.isOver && took != trickleIdles*idle {
+				t.Errorf("%s: given up after %s, want %s", test.name, took, trickleIdles*idle)
+			}
+		})
+	}
 }
 
 func TestWithin_ends_a_body_that_never_ends(t *testing.T) {

@@ -110,7 +110,7 @@ var mutants = []mutant{
 	{
 		"compare and swap of tokens", "internal/smartauth/grant.go",
 		"if g.token.IsZero() || g.token.serial != t.serial {", "if g.token.IsZero() {",
-		"internal/smartauth", "TestUSE3|TestManager_refreshes_once",
+		"internal/smartauth", "TestUSE3|TestManager_refreshes_once|TestManager_keeps_its_token",
 	},
 	{
 		"single flight of token requests", "internal/smartauth/keeper.go",
@@ -141,7 +141,7 @@ var mutants = []mutant{
 	{
 		"echoed credentials are redacted", "internal/smartauth/redact.go",
 		"text = credentialLike.ReplaceAllString(text, redacted)", `text = credentialLike.ReplaceAllString(text, "$0")`,
-		"internal/smartauth", "TestTOK9|TestTOK5",
+		"internal/smartauth", "TestTOK9|TestTOK5|TestClean",
 	},
 	{
 		"keys that others can read", "internal/config/secret.go",
