@@ -26,7 +26,10 @@ func zipped(text string) []byte {
 func FuzzDecode(f *testing.F) {
 	once := zipped(strings.Repeat(`{"resourceType":"Patient"}`+"\n", 50))
 	for _, seed := range [][]byte{
-		nil, []byte("plain"), {0x1f}, {0x1f, 0x8b}, once, zipped(string(once)), append(bytes.Clone(once), once...), once[:len(once)-5],
+		nil, []byte("plain"),
+		{0x1f},
+		{0x1f, 0x8b},
+		once, zipped(string(once)), append(bytes.Clone(once), once...), once[:len(once)-5],
 		append(bytes.Clone(once), "garbage"...),
 	} {
 		f.Add(seed, "gzip")

@@ -114,7 +114,7 @@ func (s *scrubber) sort() error {
 			continue
 		}
 		if length < 0 || length > maxErrorLength {
-			return errors.New("Postgres sent an error of an impossible length")
+			return errors.New("an error of Postgres has an impossible length")
 		}
 		end := messageHeader + int(length)
 		if len(s.in) < end {
