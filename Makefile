@@ -20,11 +20,13 @@ build: ## Build build/ingestd
 .PHONY: test
 test: postgres pgbouncer promtool browser-test ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
-	$(GO) test -race -timeout 20m ./...
+	@mkdir -p $(BUILD)
+	$(GO) test -race -timeout 20m -covermode=atomic -coverprofile=$(BUILD)/cover.out ./...
+	scripts/cover $(BUILD)/cover.out
 	$(GO) test -timeout 10m -run 30_days ./internal/smartauth # with -race it simulates three days only
 	$(GO) test -timeout 10m -run a_year_of_a_fleet ./internal/scheduler # likewise: some payers, some months
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
-	for tool in image kubernetes terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
+	for tool in image kubernetes mutation release terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
 
 .PHONY: browser-test
 browser-test: postgres ## Drive the status page in Chromium, and look for barriers
@@ -70,6 +72,34 @@ deb-test: ## Install, upgrade and remove the package in a Debian of its own (roo
 image: ## Build the container image, without a container engine, and check it
 	GO=$(GO) scripts/image $(VERSION)
 
+FUZZTIME ?= 30s
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME
+	GO=$(GO) scripts/fuzz $(FUZZTIME)
+
+.PHONY: cover
+cover: postgres ## Measure what tests reach of the packages that data passes through
+	@mkdir -p $(BUILD)
+	$(GO) test -timeout 20m -covermode=atomic -coverprofile=$(BUILD)/cover.out ./internal/smartauth ./internal/export ./internal/store ./internal/scheduler
+	scripts/cover $(BUILD)/cover.out
+
+MUTANTS ?= .
+.PHONY: mutation
+mutation: postgres ## Break the lines that guard data and credentials; a test must notice each (an hour)
+	cd tools/mutation && $(GO) run . -run '$(MUTANTS)'
+
+.PHONY: licences
+licences: ## Check the licences of all modules that the product is made of
+	cd tools/release && $(GO) run . licences ../..
+
+.PHONY: release
+release: licences ## Build what is released, for amd64 and arm64: binaries, packages, the image, the bill of materials, checksums
+	GO=$(GO) scripts/release $(VERSION) $(BUILD)/release
+
+.PHONY: release-check
+release-check: ## Build a release twice, in two places, and compare the bytes
+	GO=$(GO) scripts/release-check $(VERSION)
+
 .PHONY: check
 check: fmt-check lint vuln test ## Everything that must pass before a change lands
 
@@ -84,7 +114,7 @@ fmt-check: $(TOOLS)/golangci-lint
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint ## Lint the code
 	$(TOOLS)/golangci-lint run
-	for tool in browser image kubernetes libraries terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
+	for tool in browser image kubernetes libraries mutation release terraform docs; do (cd tools/$$tool && $(GO) vet ./...) || exit 1; done
 
 .PHONY: vuln
 vuln: $(TOOLS)/govulncheck ## Look for known vulnerabilities in what is called

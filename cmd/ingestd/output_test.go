@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -93,5 +94,22 @@ func TestJSON_is_printed_so_that_a_terminal_takes_it_for_text_and_says_the_same(
 		if err := json.Unmarshal([]byte(text), &got); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%v: got %q, want %q", err, got, want)
 		}
+	}
+}
+
+func TestMain_leaves_no_core_dumps(t *testing.T) {
+	var before, after syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Setrlimit(syscall.RLIMIT_CORE, &before) })
+	if before.Max > 0 { // as where they are switched on
+		if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{Cur: before.Max, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withoutCoreDumps()
+	if err := syscall.Getrlimit(syscall.RLIMIT_CORE, &after); err != nil || after.Cur != 0 {
+		t.Errorf("core dumps of %d bytes are allowed, %v", after.Cur, err)
 	}
 }

@@ -65,6 +65,13 @@ func psql(cmd *cobra.Command, program string, c *pgx.ConnConfig, args []string) 
 	child := exec.CommandContext(ctx, program, args...)
 	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	child.Env = psqlEnvironment(os.Environ(), c)
+	if c.Password != "" {
+		forget, err := handPassword(child, c.Password)
+		if err != nil {
+			return err
+		}
+		defer forget()
+	}
 	child.Cancel = func() error { return child.Process.Signal(syscall.SIGTERM) }
 	child.WaitDelay = psqlPatience
 	err := child.Run()
@@ -78,8 +85,9 @@ func psql(cmd *cobra.Command, program string, c *pgx.ConnConfig, args []string) 
 	return nil
 }
 
-// redirects are variables by which libpq, or Debian's wrapper around psql, would go to another database than PGHOST's.
-var redirects = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGCLUSTER"}
+// redirects are variables by which libpq, or Debian's wrapper around psql, would go to another database than PGHOST's, or with
+// another password.
+var redirects = []string{"PGHOSTADDR", "PGSERVICE", "PGSERVICEFILE", "PGCLUSTER", "PGPASSWORD", "PGPASSFILE"}
 
 // passedOn are the parameters of a connection string that pgx does not keep as they were written, and what libpq calls
 // them in the environment.
@@ -97,12 +105,16 @@ var passedOn = map[string]string{
 	"target_session_attrs": "PGTARGETSESSIONATTRS",
 }
 
-// psqlEnvironment is environ with what makes psql connect as c does, and as safely. It goes by the environment because
-// arguments can be seen by every user of the machine, and a connection string may hold a password.
+// ours are the variables that hold ingestd's own secrets, or may: none of psql's business.
+func ours(name string) bool {
+	return strings.HasPrefix(name, "INGESTD_") || strings.HasPrefix(name, "AWS_") || name == "CREDENTIALS_DIRECTORY"
+}
+
+// psqlEnvironment is environ with what makes psql connect as c does, and as safely, but for the password.
 func psqlEnvironment(environ []string, c *pgx.ConnConfig) []string {
 	env := slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
 		name, _, _ := strings.Cut(variable, "=")
-		return slices.Contains(redirects, name)
+		return slices.Contains(redirects, name) || ours(name)
 	})
 	if u, err := url.Parse(c.ConnString()); err == nil {
 		query := u.Query()
@@ -120,5 +132,5 @@ func psqlEnvironment(environ []string, c *pgx.ConnConfig) []string {
 		}
 	}
 	return append(env, "PGHOST="+strings.Join(hosts, ","), "PGPORT="+strings.Join(ports, ","),
-		"PGDATABASE="+cmp.Or(c.Database, c.User), "PGUSER="+c.User, "PGPASSWORD="+c.Password, "PGSSLMODE="+store.SSLMode(c))
+		"PGDATABASE="+cmp.Or(c.Database, c.User), "PGUSER="+c.User, "PGSSLMODE="+store.SSLMode(c))
 }

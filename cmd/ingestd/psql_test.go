@@ -80,18 +80,30 @@ func TestPsql_hands_the_password_over_where_other_users_cannot_see_it(t *testing
 		t.Fatal(err)
 	}
 	query := u.Query()
-	u.User = url.UserPassword(query.Get("user"), "secret-4711")
+	u.User = url.UserPassword(query.Get("user"), `secret:47\11`)
 	query.Del("user")
 	u.RawQuery = query.Encode()
 	dir := t.TempDir()
-	writeTestFile(t, filepath.Join(dir, "psql"), "#!/bin/sh\nprintf '<%s>' \"$0\" \"$@\"\necho \" $PGPASSWORD\"\n")
+	writeTestFile(t, filepath.Join(dir, "psql"), `#!/bin/sh
+printf '<%s>' "$0" "$@"
+IFS= read -r line <"$PGPASSFILE"
+printf ' %s\n' "$line"
+export -p
+`)
 	if err := os.Chmod(filepath.Join(dir, "psql"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir)
+	t.Setenv("INGESTD_ADMIN_TOKEN", "of-the-admin")
 	code, stdout, stderr := runPsql(t, u.String(), "", "-l", "-x")
-	if want := "<" + dir + "/psql><-l><-x> secret-4711\n"; code != exitDone || stdout != want {
-		t.Errorf("exit code %d: arguments and password are %q, want %q\n%s", code, stdout, want, stderr)
+	said, environment, _ := strings.Cut(stdout, "\n")
+	if want := "<" + dir + `/psql><-l><-x> *:*:*:*:secret\:47\\11`; code != exitDone || said != want {
+		t.Errorf("exit code %d: arguments and password are %q, want %q\n%s", code, said, want, stderr)
+	}
+	for _, secret := range []string{"secret:47", "of-the-admin"} {
+		if strings.Contains(environment, secret) {
+			t.Errorf("the environment of psql holds %s:\n%s", secret, environment)
+		}
 	}
 }
 
@@ -115,7 +127,7 @@ func TestPsqlEnvironment_connects_as_the_daemon_does(t *testing.T) {
 	}{
 		{
 			"address, user and password", "postgres://u:p%40ss@db.example:6432/claims",
-			[]string{"PGHOST=db.example", "PGPORT=6432", "PGDATABASE=claims", "PGUSER=u", "PGPASSWORD=p@ss", "PGSSLMODE=prefer"},
+			[]string{"PGHOST=db.example", "PGPORT=6432", "PGDATABASE=claims", "PGUSER=u", "PGSSLMODE=prefer"},
 		},
 		{"no name of a database", "postgres://u@db.example", []string{"PGDATABASE=u"}},
 		{"a socket", "postgres:///claims?host=/run/pg&user=u", []string{"PGHOST=/run/pg", "PGSSLMODE=disable"}},

@@ -39,6 +39,11 @@ func (p *parser) wasRead(name string) bool {
 
 func (p *parser) includeFile(name string) {
 	p.config.Files = append(p.config.Files, name)
+	// A pattern matches whatever lies in the directory; to open a pipe would wait for its writer, and a device has no end.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		p.problems = append(p.problems, Problem{File: name, Text: "is not a regular file"})
+		return
+	}
 	data, err := p.readFile(name)
 	if err != nil {
 		p.problems = append(p.problems, Problem{File: name, Text: err.Error()})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -281,5 +282,32 @@ func TestLoad_reads_the_text_from_an_environment_variable(t *testing.T) {
 	}
 	if _, err := config.Load("env:INGESTD_TEST_NOT_SET"); err == nil || !strings.Contains(err.Error(), "env:INGESTD_TEST_NOT_SET: is not set") {
 		t.Errorf("got %v for a variable that is not set", err)
+	}
+}
+
+func TestLoad_refuses_an_included_file_that_is_none(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe.yaml"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/zero", filepath.Join(dir, "zero.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "directory.yaml"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	main := filepath.Join(t.TempDir(), "ingestd.yaml")
+	if err := os.WriteFile(main, []byte(head+"include: ["+dir+"/*.yaml]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(main)
+	if err == nil {
+		t.Fatal("got no error")
+	}
+	for _, name := range []string{"pipe.yaml", "zero.yaml", "directory.yaml"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("got %v, want a word about %s", err, name)
+		}
 	}
 }

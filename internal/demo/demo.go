@@ -75,7 +75,7 @@ func run(ctx context.Context, o Options, meanwhile func(context.Context, *store.
 	if err := d.configure(ctx); err != nil {
 		return err
 	}
-	log, err := os.Create(filepath.Join(d.Dir, "ingestd.log"))
+	log, err := os.OpenFile(filepath.Join(d.Dir, "ingestd.log"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("make the log: %w", err)
 	}

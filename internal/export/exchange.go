@@ -30,6 +30,10 @@ const (
 	quickRetryMost = time.Second
 	// maxErrorBody is how much of an error's body is read (ERR-1).
 	maxErrorBody = fhir.MaxOutcomeBytes
+	// errorBodyTime bounds how long an error's body is waited for, and drainTime how long what is left of a body that nobody
+	// needs.
+	errorBodyTime = 30 * time.Second
+	drainTime     = 2 * time.Second
 )
 
 // lane is a way out: with or without the token. Neither follows redirects.
@@ -235,7 +239,9 @@ func (c *Client) sendError(ctx context.Context, phase Phase, err error) error {
 // refused turns a response that is no success into an *Error, reads its OperationOutcome and closes its body.
 func (c *Client) refused(phase Phase, response *http.Response, withToken bool) *Error {
 	defer drain(response)
+	stop := within(response.Body, errorBodyTime)
 	data, _ := readBounded(response, maxErrorBody) // what came is enough: the status says the rest
+	stop()
 	outcome, _ := fhir.ParseOutcome(data)
 	v := classify(phase, response.StatusCode, outcome, withToken)
 	e := &Error{
@@ -259,6 +265,7 @@ func (c *Client) refused(phase Phase, response *http.Response, withToken bool) *
 // drain reads what little may be left of a body, so that its connection can be used again, and closes it.
 func drain(response *http.Response) {
 	const enough = 64 << 10
+	defer within(response.Body, drainTime)()
 	_, _ = io.CopyN(io.Discard, response.Body, enough)
 	_ = response.Body.Close() // nothing was written
 }

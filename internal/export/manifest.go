@@ -111,7 +111,7 @@ type ManifestOptions struct {
 }
 
 // ParseManifest reads one page of a manifest from r, item by item, so that memory grows with the files listed and nothing
-// else. base is the URL that it came from. The error says what is wrong without quoting the payer; where a URL is refused,
+// else, and bounds both the files and each single value. base is the URL that it came from. The error says what is wrong without quoting the payer; where a URL is refused,
 // it names the list and the position.
 func ParseManifest(r io.Reader, base *url.URL, o ManifestOptions) (*Manifest, error) {
 	if o.Resolve == nil {
@@ -121,7 +121,7 @@ func ParseManifest(r io.Reader, base *url.URL, o ManifestOptions) (*Manifest, er
 		o.NeedsToken = func(*url.URL) bool { return true }
 	}
 	p := &manifestParser{
-		decoder: json.NewDecoder(skipBOM(r)), base: base, options: o,
+		decoder: newBoundedDecoder(skipBOM(r)), base: base, options: o,
 		manifest: &Manifest{RequiresAccessToken: true, Pages: 1},
 		seen:     make(map[string]bool),
 	}
@@ -196,6 +196,14 @@ func (c *Client) manifestError(ctx context.Context, contentType string, head *he
 	case errors.Is(err, errTooLarge):
 		e.Code = CodeManifestTooLarge
 		e.Detail = fmt.Sprintf("the manifest is larger than %d bytes", c.maxManifestBytes)
+		return e
+	case errors.Is(err, errValueTooLarge):
+		e.Code = CodeManifestTooLarge
+		e.Detail = fmt.Sprintf("a value of the manifest is larger than %d bytes", maxManifestValueBytes)
+		return e
+	case errors.Is(err, errTooManyFiles):
+		e.Code = CodeManifestTooLarge
+		e.Detail = fmt.Sprintf("the manifest lists more than %d files", maxManifestFiles)
 		return e
 	case errors.As(err, &encoding):
 		e.Detail = err.Error()

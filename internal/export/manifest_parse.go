@@ -208,6 +208,9 @@ func (p *manifestParser) item(list string, index int, item map[string]json.RawMe
 		p.warn(list + " names a URL more than once: it is read once")
 		return nil
 	}
+	if p.manifest.Files() >= maxManifestFiles {
+		return errTooManyFiles
+	}
 	p.seen[key] = true
 	*files = append(*files, file)
 	return nil

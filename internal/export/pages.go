@@ -2,6 +2,7 @@ package export
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,6 +37,9 @@ func (c *Client) followPages(ctx context.Context, statusURL string, separate boo
 		}
 		if detail := whole.add(page.Manifest); detail != "" {
 			return Status{}, pagesError(CodePagesDisagree, detail)
+		}
+		if whole.Files() > maxManifestFiles {
+			return Status{}, pagesError(CodeManifestTooLarge, fmt.Sprintf("the pages of the manifest list more than %d files", maxManifestFiles))
 		}
 		next = page.Manifest.Next
 	}

@@ -2,35 +2,18 @@ package fhir
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 )
-
-// maxBadEntries bounds the complaints about one Bundle; all further ones would say the same.
-const maxBadEntries = 100
 
 // Reference names a resource at a payer.
 type Reference struct{ Type, ID string }
 
-// ParseDeleted reads one line of a deleted file: a transaction Bundle whose entries with request.method DELETE name the
-// resources that are gone (Bulk Data 3.0, Response - Complete Status, deleted). Entries that do not say plainly which one
-// resource to delete - conditional deletes, other methods, unknown types - are not applied: bad holds what was wrong with
-// each of the first hundred, without quoting the payer. The error is a *LineError where the line is no Bundle at all.
-func ParseDeleted(line []byte) (refs []Reference, bad []string, err error) {
-	err = EachDeleted(line, func(ref Reference) error {
-		refs = append(refs, ref)
-		return nil
-	}, func(entry int, why string) {
-		if len(bad) < maxBadEntries {
-			bad = append(bad, fmt.Sprintf("entry %d: %s", entry, why))
-		}
-	})
-	return refs, bad, err
-}
-
-// EachDeleted is ParseDeleted for a Bundle with many entries: it calls apply for each deletion, in order, and reject for
-// each entry (counted from 0; -1 for the whole Bundle) that is not applied. It builds no tree; only the references
-// themselves are allocated. An error of apply ends it and is returned as it is.
+// EachDeleted reads one line of a deleted file: a transaction Bundle whose entries with request.method DELETE name the
+// resources that are gone (Bulk Data 3.0, Response - Complete Status, deleted). It calls apply for each deletion, in order, and
+// reject for each entry (counted from 0; -1 for the whole Bundle) that is not applied, because it does not say plainly which one
+// resource to delete - conditional deletes, other methods, unknown types -, with what was wrong, without quoting the payer. It
+// builds no tree; only the references themselves are allocated. The error is a *LineError where the line is no Bundle at all;
+// an error of apply ends it and is returned as it is.
 func EachDeleted(line []byte, apply func(Reference) error, reject func(entry int, why string)) error {
 	bundle, err := bundleIn(line)
 	if err != nil {

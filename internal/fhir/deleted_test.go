@@ -8,6 +8,22 @@ import (
 	"testing"
 )
 
+// maxBadEntries bounds the complaints that parseDeleted keeps.
+const maxBadEntries = 100
+
+// parseDeleted lists what EachDeleted finds in a line.
+func parseDeleted(line []byte) (refs []Reference, bad []string, err error) {
+	err = EachDeleted(line, func(ref Reference) error {
+		refs = append(refs, ref)
+		return nil
+	}, func(entry int, why string) {
+		if len(bad) < maxBadEntries {
+			bad = append(bad, fmt.Sprintf("entry %d: %s", entry, why))
+		}
+	})
+	return refs, bad, err
+}
+
 func TestDEL1_deletions(t *testing.T) {
 	t.Parallel()
 	bundle := func(entries string) string {
@@ -48,7 +64,7 @@ func TestDEL1_deletions(t *testing.T) {
 		{"batch", `{"resourceType":"Bundle","type":"batch","entry":[` + entry("Patient/1") + `]}`, nil, 1},
 		{"entry is an object", `{"resourceType":"Bundle","type":"transaction","entry":` + entry("Patient/1") + `}`, nil, 1},
 	} {
-		refs, bad, err := ParseDeleted([]byte(test.line))
+		refs, bad, err := parseDeleted([]byte(test.line))
 		if err != nil || !reflect.DeepEqual(refs, test.refs) || len(bad) != test.bad {
 			t.Errorf("%s: got %v, bad %q, %v, want %v, %d bad", test.name, refs, bad, err, test.refs, test.bad)
 		}
@@ -67,7 +83,7 @@ func TestDEL1_whatIsNoBundle(t *testing.T) {
 		`{"resourceType":"Bundle","entry":[{"request":{"method":"DELETE","url":"Patient/1\ud800"}}]}`,
 		strings.Repeat("[", 10_000), `{"resourceType":"Bundle","entry":` + strings.Repeat("[", 10_000),
 	} {
-		refs, _, err := ParseDeleted([]byte(line))
+		refs, _, err := parseDeleted([]byte(line))
 		var bad *LineError
 		if !errors.As(err, &bad) || len(refs) != 0 {
 			t.Errorf("%.40q: got %v, %v, want a *LineError", line, refs, err)
@@ -114,7 +130,7 @@ func TestDEL1_aMillionEntries(t *testing.T) {
 		t.Errorf("got %d calls, %v, want one and the error of apply", count, err)
 	}
 	patches := strings.ReplaceAll(string(manyDeletions(1000)), "DELETE", "PATCH")
-	if refs, bad, err := ParseDeleted([]byte(patches)); len(refs) != 0 || len(bad) != maxBadEntries || err != nil {
+	if refs, bad, err := parseDeleted([]byte(patches)); len(refs) != 0 || len(bad) != maxBadEntries || err != nil {
 		t.Errorf("got %d deletions and %d complaints, %v, want %d complaints", len(refs), len(bad), err, maxBadEntries)
 	}
 }
@@ -134,7 +150,7 @@ func FuzzParseDeleted(f *testing.F) {
 	f.Add([]byte(`{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/1"}}]}`))
 	f.Add([]byte(`{"resourceType":"Bundle","entry":[{"request":{"method":"DELETE","url":"https://x/Patient/1?a"}},{}]}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
-		refs, bad, err := ParseDeleted(line)
+		refs, bad, err := parseDeleted(line)
 		if err != nil && len(refs) > 0 {
 			t.Fatalf("got %v with %v", refs, err)
 		}

@@ -39,6 +39,7 @@ type ServerOptions struct {
 // Server is the admin listener's handler.
 type Server struct {
 	options ServerOptions
+	guard   *Guard
 	direct  Direct
 	mux     *http.ServeMux
 }
@@ -54,6 +55,7 @@ func NewServer(o ServerOptions) *Server {
 	if guard == nil {
 		guard = NewGuard(o.Token)
 	}
+	s.guard = guard
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("GET /metrics", guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{

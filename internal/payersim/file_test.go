@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func newKeyServer(t *testing.T, answer func(w http.ResponseWriter)) string {
@@ -255,6 +256,9 @@ func FuzzScanLine(f *testing.F) {
 	f.Add([]byte(`{"a":"\\\"","b":[1,{"c":null}],"id":"x"}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		got := scanLine(line)
+		if !utf8.Valid(line) { // encoding/json puts U+FFFD there, and a payer sends what it has
+			return
+		}
 		var doc struct {
 			ID *string `json:"id"`
 		}

@@ -106,6 +106,24 @@ func TestManager_refreshes_once_for_a_storm_of_401s(t *testing.T) {
 	}
 }
 
+func TestManager_keeps_its_token_where_a_late_401_is_about_an_older_one(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, testKey())
+	source := newTestSource(t, newTestManager(t, ManagerOptions{}), p.registration(testKey()))
+	old := mustToken(t, source)
+	source.Invalidate(old)
+	fresh := mustToken(t, source)
+	for range 3 { // answers to requests that were sent before the old token was replaced
+		source.Invalidate(old)
+	}
+	if now := mustToken(t, source); now.serial != fresh.serial {
+		t.Errorf("the token is number %d, want number %d still", now.serial, fresh.serial)
+	}
+	if got := p.tokenRequests(); got != 2 {
+		t.Errorf("token requests: got %d, want 2: the first and one refresh", got)
+	}
+}
+
 func TestUSE3_a_revoked_token_is_replaced_and_the_request_replayed_with_its_body(t *testing.T) {
 	t.Parallel()
 	p := newPayer(t, testKey())

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"hash"
-	"strconv"
 	"time"
 
 	"ingestd/internal/fhir"
@@ -35,7 +34,8 @@ type chunk struct {
 	arena       []byte // the lines; rows are views of it
 	kept        int    // bytes of quarantined lines and of outcomes, which are kept beside the arena
 	rows        []row
-	deletions   []deletion
+	deleted     [][]byte // Bundles of deletions, as lines in the arena
+	deletions   int      // the entries of them that delete
 	outcomes    []outcome
 	quarantined []quarantined
 
@@ -67,8 +67,6 @@ type row struct {
 	looked       bool  // its id and digest were looked up
 }
 
-type deletion struct{ resourceType, id string }
-
 type outcome struct {
 	line  int64
 	issue fhir.Issue
@@ -88,17 +86,17 @@ type quarantined struct {
 func (c *chunk) reset() {
 	c.arena = c.arena[:0]
 	clear(c.rows)
-	clear(c.deletions)
 	clear(c.outcomes)
 	clear(c.quarantined)
-	c.rows, c.deletions, c.outcomes, c.quarantined = c.rows[:0], c.deletions[:0], c.outcomes[:0], c.quarantined[:0]
-	c.lines, c.outcomeLines, c.subsetted, c.repaired, c.headers, c.kept = 0, 0, 0, 0, 0, 0
+	clear(c.deleted)
+	c.rows, c.deleted, c.outcomes, c.quarantined = c.rows[:0], c.deleted[:0], c.outcomes[:0], c.quarantined[:0]
+	c.deletions, c.lines, c.outcomeLines, c.subsetted, c.repaired, c.headers, c.kept = 0, 0, 0, 0, 0, 0, 0
 }
 
 // full reports whether a line of n bytes should go into the next chunk: by the bytes of the lines, and by their number,
 // because small lines weigh more by their keys.
 func (c *chunk) full(n, size int) bool {
-	entries := len(c.rows) + len(c.deletions) + len(c.outcomes) + len(c.quarantined)
+	entries := len(c.rows) + c.deletions + len(c.outcomes) + len(c.quarantined)
 	return entries > 0 && (len(c.arena)+c.kept+n > size || entries >= size/256)
 }
 
@@ -269,23 +267,6 @@ func isHeader(text []byte) bool {
 
 // ReasonTypeMismatch says that a resource stands in a file of another type.
 const ReasonTypeMismatch fhir.Reason = "type_mismatch"
-
-func (k *chunker) addDeletions(c *chunk, line Line) {
-	refs, bad, err := fhir.ParseDeleted(line.Bytes)
-	if err != nil {
-		c.quarantine(line, err, "Bundle", "")
-		return
-	}
-	for _, ref := range refs {
-		c.deletions = append(c.deletions, deletion{ref.Type, ref.ID})
-	}
-	if len(bad) > 0 {
-		c.quarantine(line, &fhir.LineError{
-			Reason: fhir.ReasonMalformedEntry,
-			Want:   "entries with request.method DELETE and request.url Type/id (" + strconv.Itoa(len(bad)) + " were not)",
-		}, "Bundle", "")
-	}
-}
 
 func (k *chunker) addOutcome(c *chunk, line Line) {
 	parsed, ok := fhir.ParseOutcome(line.Bytes)

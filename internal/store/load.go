@@ -282,7 +282,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 			return err
 		}
 	}
-	if len(c.deletions) > 0 && !l.staged[deletedName(l.export.ID)] {
+	if c.deletions > 0 && !l.staged[deletedName(l.export.ID)] {
 		if err := l.store.ensureDeleted(ctx, l.conn, l.export); err != nil {
 			return err
 		}
@@ -305,7 +305,7 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		file.Staged += int64(len(c.rows)) - (file.Unchanged - l.file.Unchanged) - refused(c)
 		file.LineNumber, file.Bytes = c.lineNumber, c.bytes
 		file.Lines += c.lines
-		file.Deletions += int64(len(c.deletions))
+		file.Deletions += int64(c.deletions)
 		file.Quarantined += int64(len(c.quarantined))
 		file.Outcomes += c.outcomeLines
 		file.Subsetted += c.subsetted
@@ -469,14 +469,8 @@ func (l *loader) stageRows(ctx context.Context, tx pgx.Tx, c *chunk, rows []row)
 
 // stageRest stages what a chunk holds beside resources.
 func (l *loader) stageRest(ctx context.Context, tx pgx.Tx, c *chunk) error {
-	if len(c.deletions) > 0 {
-		_, err := tx.CopyFrom(ctx, pgx.Identifier{stageSchema, deletedName(l.export.ID)}, []string{"resource_type", "id", "file"},
-			pgx.CopyFromSlice(len(c.deletions), func(i int) ([]any, error) {
-				return []any{cleanText(c.deletions[i].resourceType), cleanText(c.deletions[i].id), l.file.Ordinal}, nil
-			}))
-		if err != nil {
-			return fmt.Errorf("stage deletions: %w", err)
-		}
+	if err := l.stageDeletions(ctx, tx, c); err != nil {
+		return err
 	}
 	if len(c.outcomes) > 0 {
 		_, err := tx.CopyFrom(ctx, pgx.Identifier{"ingest", "outcome"},

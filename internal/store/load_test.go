@@ -111,6 +111,55 @@ func TestFILE7_a_file_that_begins_with_other_lines_is_loaded_anew(t *testing.T) 
 	wantLedger(t, e, store.Ledger{Lines: 402, Inserted: 401, Quarantined: 1})
 }
 
+func TestFILE7_a_file_with_other_lines_of_the_same_length_is_loaded_anew(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	text := many(400)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	if _, err := loadFile(t, s, e, 0, &lines{text: text, cut: 400}, 16<<10); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	changed := append([]string{}, text...)
+	changed[7] = strings.Replace(changed[7], "xx", "xy", 1)
+	if changed[7] == text[7] || len(changed[7]) != len(text[7]) {
+		t.Fatalf("line %q is to be another one of the same length", text[7])
+	}
+	if _, err := loadFile(t, s, e, 0, &lines{text: changed}, 16<<10); !errors.Is(err, store.ErrFileChanged) {
+		t.Fatalf("got %v, want ErrFileChanged", err)
+	}
+}
+
+func TestLoadFile_from_a_checkpoint_that_another_load_has_passed_stages_nothing(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx := t.Context()
+	text := many(400)
+	e := begin(t, s, store.NewExport{}, output("Patient", text...))
+	old, err := s.File(ctx, e.ID, 0) // as a load knows it that lost its lock and does not know it yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadFile(t, s, e, 0, &lines{text: text, cut: 400}, 16<<10); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	passed, err := s.File(ctx, e.ID, 0)
+	if err != nil || passed.Chunks == 0 {
+		t.Fatalf("got %+v, %v, want a checkpoint", passed, err)
+	}
+	lease, err := s.LockFile(ctx, e.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Release(ctx)
+	open := func(context.Context) (store.LineSource, error) { return &lines{text: text}, nil }
+	if _, err := s.LoadFile(ctx, lease, e, old, store.LoadOptions{Open: open, ChunkBytes: 16 << 10}); !store.IsStale(err) {
+		t.Errorf("got %v, want to be told that the checkpoint has moved", err)
+	}
+	if now, err := s.File(ctx, e.ID, 0); err != nil || now.LineNumber != passed.LineNumber || now.Staged != passed.Staged {
+		t.Errorf("got %+v, %v, want the checkpoint where it stood: %+v", now, err, passed)
+	}
+}
+
 func TestFILE7_a_file_that_ends_before_its_checkpoint_is_loaded_anew(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

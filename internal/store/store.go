@@ -106,6 +106,7 @@ func parseURL(key, url string) (*pgxpool.Config, error) {
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.DialFunc = dialer().DialContext
+	config.ConnConfig.BuildFrontend = scrubbedFrontend
 	return config, nil
 }
 

@@ -1,0 +1,3 @@
+module ingestd/tools/mutation
+
+go 1.26.8

@@ -1,0 +1,230 @@
+package main
+
+// mutants are the lines that must not be broken unnoticed.
+var mutants = []mutant{
+	// What is loaded, once and whole.
+	{
+		"checkpoint moves from where it stood", "internal/store/load.go",
+		"AND line_number = $3 AND chunks = $13 - 1 AND", "AND (line_number = $3 OR true) AND (chunks = $13 - 1 OR true) AND",
+		"internal/store", "TestLoadFile",
+	},
+	{
+		"file begins with what was loaded", "internal/store/load.go",
+		"!bytes.Equal(l.chunker.prefix.Sum(nil), l.file.PrefixDigest) {", "!bytes.Equal(l.chunker.prefix.Sum(nil), l.file.PrefixDigest) && false {",
+		"internal/store", "TestFILE7",
+	},
+	{
+		"advisory lock", "internal/store/lock.go",
+		"	if !locked {\n		conn.Release()\n		return nil, ErrLocked", "	if !locked && false {\n		conn.Release()\n		return nil, ErrLocked",
+		"internal/store", "TestLockFile",
+	},
+	{
+		"generation fences jobs off", "internal/store/export.go",
+		"WHERE id = $1 AND generation = $2 AND state IN ('polling', 'loading')`", "WHERE id = $1 AND (generation = $2 OR true) AND state IN ('polling', 'loading')`",
+		"internal/store", "TestChanges_of_an_older_generation",
+	},
+	{
+		"stale changes are told", "internal/store/export.go",
+		"if tag.RowsAffected() == 0 {\n		return errStale", "if tag.RowsAffected() == 0 && false {\n		return errStale",
+		"internal/store", "TestChanges_of_an_older_generation",
+	},
+	{
+		"digest filter", "internal/store/unchanged.go",
+		"(SELECT live.digest = k.digest FROM", "(SELECT true OR live.digest = k.digest FROM",
+		"internal/store", "TestPublish|TestND6",
+	},
+	{
+		"count of the manifest", "internal/store/load.go",
+		"return &CountMismatchError{", "_ = &CountMismatchError{",
+		"internal/store", "TestMAN7",
+	},
+
+	// What is published.
+	{
+		"ledger balances", "internal/store/publish.go",
+		"accounted != e.Lines {", "accounted != e.Lines && false {",
+		"internal/store", "TestPublish",
+	},
+	{
+		"quarantine's share", "internal/store/publish.go",
+		"if float64(e.Quarantined) > p.options.QuarantineMaxShare*float64(e.Lines) {", "if float64(e.Quarantined) > 2+p.options.QuarantineMaxShare*float64(e.Lines) {",
+		"internal/store", "TestPublish",
+	},
+	{
+		"newest wins", "internal/store/prepare.go",
+		"last_updated DESC NULLS LAST, file DESC, line DESC)", "last_updated ASC NULLS LAST, file DESC, line DESC)",
+		"internal/store", "TestND6|TestPublish",
+	},
+	{
+		"later line wins", "internal/store/prepare.go",
+		"last_updated DESC NULLS LAST, file DESC, line DESC)", "last_updated DESC NULLS LAST, file DESC, line ASC)",
+		"internal/store", "TestND6|TestPublish",
+	},
+	{
+		"older never replaces newer", "internal/store/prepare.go",
+		"AND (live.last_updated > stage.last_updated", "AND ((live.last_updated > stage.last_updated AND false)",
+		"internal/store", "TestND6|TestPublish",
+	},
+	{
+		"ghost threshold", "internal/store/publish.go",
+		"if !e.Released && float64(e.Ghosts) >", "if false && !e.Released && float64(e.Ghosts) >",
+		"internal/store", "TestINC|TestPublish|TestGhost",
+	},
+	{
+		"no ghosts of files that may be cut", "internal/store/publish.go",
+		"err != nil || !proven {", "err != nil || !proven && false {",
+		"internal/store", "TestINC|TestPublish|TestFILE6",
+	},
+	{
+		"no ghosts beside quarantined lines", "internal/store/publish.go",
+		`e.OrganizedBy != "" || e.Quarantined > 0 {`, `e.OrganizedBy != "" {`,
+		"internal/store", "TestINC|TestPublish",
+	},
+	{
+		"no ghosts behind what is published", "internal/store/publish.go",
+		"err != nil || behind {", "err != nil || behind && false {",
+		"internal/store", "TestINC|TestPublish",
+	},
+	{
+		"watermark never moves back", "internal/store/publish.go",
+		"WHERE excluded.since > old.since`", "WHERE excluded.since > old.since OR true`",
+		"internal/store", "TestMAN2|TestINC|TestPublish|TestWatermark",
+	},
+	{
+		"errors of the payer hold the watermark", "internal/store/publish.go",
+		"p.options.Watermark = time.Time{} // what", "_ = time.Time{} // what",
+		"internal/store", "TestMAN5|TestPublish",
+	},
+	{
+		"what is in output is not deleted", "internal/store/publish.go",
+		"if slices.Contains(staged, resourceType) {", "if slices.Contains(staged, resourceType) && false {",
+		"internal/store", "TestDEL2",
+	},
+	{
+		"errors of Postgres quote no rows", "internal/store/scrub.go",
+		`e.Detail, e.Where, e.InternalQuery, e.UnknownFields = "", "", "", nil`, `e.InternalQuery, e.UnknownFields = "", nil`,
+		"internal/store", "TestErrors_of_Postgres|TestScrubber",
+	},
+
+	// Tokens.
+	{
+		"compare and swap of tokens", "internal/smartauth/grant.go",
+		"if g.token.IsZero() || g.token.serial != t.serial {", "if g.token.IsZero() {",
+		"internal/smartauth", "TestUSE3|TestManager_refreshes_once|TestManager_keeps_its_token",
+	},
+	{
+		"single flight of token requests", "internal/smartauth/keeper.go",
+		"	if !g.keeping {\n		g.keeping = g.manager.start(g.keep)", "	if !g.keeping || g.token.IsZero() {\n		g.keeping = g.manager.start(g.keep)",
+		"internal/smartauth", "TestTOK7|TestUSE3|TestManager_refreshes_once",
+	},
+	{
+		"fresh jti", "internal/smartauth/assertion.go",
+		"ID:       jti.String(),", `ID:       jti.String()[:0] + "once",`,
+		"internal/smartauth", "TestJWT5",
+	},
+	{
+		"token goes to its origins only", "internal/smartauth/transport.go",
+		"!t.allowed[originOf(request.URL)] ||", "!t.allowed[originOf(request.URL)] && false ||",
+		"internal/smartauth", "TestUSE5",
+	},
+	{
+		"token goes to its hosts only", "internal/export/urls.go",
+		"return c.atBase(u) || c.tokenHosts[hostPort(u)]", "return c.atBase(u) || c.tokenHosts[hostPort(u)] || true",
+		"internal/export", "TestFILE|TestUSE5",
+	},
+	{
+		"secrets redact themselves", "internal/smartauth/redact.go",
+		"func (secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, redacted) }",
+		"func (s secret) Format(state fmt.State, _ rune) { _, _ = io.WriteString(state, s.reveal()) }",
+		"internal/smartauth", "TestSecrets_redact|TestTOK9",
+	},
+	{
+		"echoed credentials are redacted", "internal/smartauth/redact.go",
+		"text = credentialLike.ReplaceAllString(text, redacted)", `text = credentialLike.ReplaceAllString(text, "$0")`,
+		"internal/smartauth", "TestTOK9|TestTOK5|TestClean",
+	},
+	{
+		"keys that others can read", "internal/config/secret.go",
+		"case private && info.Mode().Perm()&0o077 != 0:", "case private && info.Mode().Perm()&0o077 != 0 && false:",
+		"internal/config", "TestResolvePrivate",
+	},
+
+	// What a payer sends and names.
+	{
+		"private addresses are not dialled", "internal/outbound/guard.go",
+		"return g.check(ctx, host, addrPort.Addr())", "_ = g.check(ctx, host, addrPort.Addr())\n		return nil",
+		"internal/outbound", "TestMAN4|TestFILE2",
+	},
+	{
+		"plain http is for loopback", "internal/outbound/transport.go",
+		`case u.Scheme == "http" && isLoopbackHost(u.Hostname()):`, `case u.Scheme == "http" && (isLoopbackHost(u.Hostname()) || true):`,
+		"internal/outbound", "TestTransport_takes_plain_http",
+	},
+	{
+		"Retry-After is bounded", "internal/export/retryafter.go",
+		"case seconds >= maxRetryAfter.Seconds():", "case seconds >= 10*maxRetryAfter.Seconds():",
+		"internal/export", "TestPOLL2|TestRetryAfter",
+	},
+	{
+		"cut gzip is not whole", "internal/export/decode.go",
+		"		return n, errExpansion\n	}\n", "		return n, errExpansion\n	}\n	if errors.Is(err, io.ErrUnexpectedEOF) {\n		err = io.EOF\n	}\n",
+		"internal/export", "TestFILE6",
+	},
+	{
+		"expansion is bounded", "internal/export/decode.go",
+		"if u.expansion > 0 &&", "if u.expansion > 1<<40 &&",
+		"internal/export", "TestFILE5",
+	},
+	{
+		"ranges are those that were asked for", "internal/export/resume.go",
+		"case !ok, first != offset,", "case !ok, first != offset && false,",
+		"internal/export", "TestFILE7",
+	},
+	{
+		"ranges are of the same file", "internal/export/resume.go",
+		`etag != "" && etag != r.etag:`, `etag != "" && etag != r.etag && false:`,
+		"internal/export", "TestFILE7",
+	},
+	{
+		"checksum of the manifest", "internal/export/content.go",
+		"got != b.checksum {", "got != b.checksum && false {",
+		"internal/export", "TestMAN6",
+	},
+	{
+		"one value of a manifest is bounded", "internal/export/manifest_bounds.go",
+		"b.decoder.InputOffset() + maxManifestValueBytes - b.read", "b.decoder.InputOffset() + 1<<40 - b.read",
+		"internal/export", "TestPoll_refuses_an_endless",
+	},
+	{
+		"trickling payers are given up", "internal/export/idle.go",
+		"if r.came < trickleBytes && err == nil {", "if r.came < 0 && err == nil {",
+		"internal/export", "TestFILE9_a_payer_that_sends_a_byte",
+	},
+
+	// The admin listener.
+	{
+		"Host names this host", "internal/ops/guard.go",
+		"if !isLoopbackHost(r.Host) {", "if !isLoopbackHost(r.Host) && false {",
+		"internal/ops", "TestAPI_without_a_token",
+	},
+	{
+		"no requests across origins", "internal/ops/guard.go",
+		"if err := g.cross.Check(r); err != nil {", "if err := g.cross.Check(r); err != nil && false {",
+		"internal/ops", "TestAPI_without_a_token",
+	},
+	{
+		"no bodies that a page can send", "internal/ops/guard.go",
+		`err != nil || media != "application/json" {`, `(err != nil || media != "application/json") && false {`,
+		"internal/ops", "TestAPI_without_a_token",
+	},
+	{
+		"the admin token is compared", "internal/ops/guard.go",
+		"subtle.ConstantTimeCompare(g.token[:], got[:]) == 1 && ok", "subtle.ConstantTimeCompare(g.token[:], got[:]) >= 0 && ok",
+		"internal/ops", "TestAPI_asks_for_the_token",
+	},
+	{
+		"guesses are bounded", "internal/ops/guard.go",
+		"if guesses.Tokens() < 1 {", "if guesses.Tokens() < -1 {",
+		"internal/ops", "TestAPI_asks_for_the_token|TestGuard_counts",
+	},
+}

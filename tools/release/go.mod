@@ -1,0 +1,3 @@
+module ingestd/tools/release
+
+go 1.26.8
