@@ -51,7 +51,7 @@ func FuzzGuesses(f *testing.F) {
 	for _, seed := range []string{"192.0.2.1:80", "[2001:db8::1%eth0]:80", "[::ffff:192.0.2.1]:80", "x", ""} {
 		f.Add(seed)
 	}
-	g := newGuard("token")
+	g := NewGuard("token")
 	f.Fuzz(func(t *testing.T, remote string) {
 		if g.guesses(remote) == nil || len(g.guessers) > maxGuessers {
 			t.Errorf("%q: %d addresses are remembered", remote, len(g.guessers))
