@@ -10,6 +10,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -108,7 +109,8 @@ func jobOf(o store.OverdueExport) river.JobArgs {
 func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, alive []string,
 	take func(pgx.Tx) (bool, error),
 ) error {
-	return e.store.InTx(ctx, func(tx pgx.Tx) error {
+	reclaimed := false
+	err := e.store.InTx(ctx, func(tx pgx.Tx) error {
 		waiting, err := e.client.JobListTx(ctx, tx, river.NewJobListParams().First(1).Kinds(args.Kind()).
 			Queues(alive...).
 			States(rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateScheduled).
@@ -124,6 +126,15 @@ func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, 
 			return err
 		}
 		e.logger.WarnContext(ctx, "taken over from an instance that is gone", "job", args.Kind(), "match", match)
-		return e.insertTx(ctx, tx, args, e.options.Queue)
+		if err := e.insertTx(ctx, tx, args, e.options.Queue); err != nil {
+			return err
+		}
+		reclaimed = true
+		failpoint.Here(failpoint.ReclaimCommit)
+		return nil
 	})
+	if reclaimed {
+		failpoint.Here(failpoint.ReclaimCommitted)
+	}
+	return err
 }
