@@ -179,9 +179,17 @@ func (s *site) forget(p *process) {
 // start starts ingestd; it is killed at the end of the test where it still runs, and its log is printed where the test failed.
 func (s *site) start(args ...string) *process {
 	s.t.Helper()
-	p := &process{log: &syncBuffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append(args, "--config", s.config)...)
-	p.cmd.Stderr, p.cmd.Stdout = p.log, p.log
+	return s.launch(exec.Command(binary, append(args, "--config", s.config)...))
+}
+
+// launch is start for a command that a test has made.
+func (s *site) launch(cmd *exec.Cmd) *process {
+	s.t.Helper()
+	p := &process{cmd: cmd, log: &syncBuffer{}, done: make(chan struct{})}
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = p.log
+	}
+	p.cmd.Stdout = p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -198,7 +206,7 @@ func (s *site) start(args ...string) *process {
 			s.t.Error("the process does not end")
 		}
 		if s.t.Failed() {
-			s.t.Logf("ingestd %s:\n%s", strings.Join(args, " "), p.log)
+			s.t.Logf("%s:\n%s", cmd, p.log)
 		}
 	})
 	return p
