@@ -25,6 +25,14 @@ test: postgres ## Run all tests, with the race detector
 	$(GO) test -timeout 10m -run a_year_of_a_fleet ./internal/scheduler # likewise: some payers, some months
 	for tool in image terraform; do (cd tools/$$tool && $(GO) test ./...) || exit 1; done
 
+# The tests with the tag faults, which take minutes, are its alone: 'make test' leaves them out.
+.PHONY: faults
+faults: ## Provoke each fault of docs/reliability.md; writes build/faults.json (root; ROW=16 one alone)
+	@scripts/faults
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/faults ./cmd/faults
+	$(BUILD)/faults -go $(GO) $(if $(ROW),-row $(ROW))
+
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
 	$(BUILD)/ingestd demo $(if $(filter-out 0,$(KEEP)),--keep)

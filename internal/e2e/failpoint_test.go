@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ func deaths() []death {
 		}
 		all = append(all, d)
 		// What is written is written otherwise where rows are published already.
-		if slices.Contains([]string{"2", "3"}, d.row()) {
+		if strings.HasPrefix(string(point), "chunk_") || d.row() == "3" {
 			d.merge = true
 			all = append(all, d)
 		}
@@ -155,6 +156,9 @@ func (s *site) round(t *testing.T, p payer, daemon *process) {
 // settled waits until a daemon has brought all that there is to do to its end, ends it, and compares what came of it with the payer.
 func (s *site) settled(t *testing.T, p payer, daemon *process, scheduled bool) {
 	t.Helper()
+	if daemon.cmd.Stderr == daemon.log {
+		s.wait("the engine", func() bool { return strings.Contains(daemon.log.String(), "engine started") })
+	}
 	if scheduled {
 		s.wait("two publishes", func() bool { return s.published(p.name) >= 2 })
 		if _, err := s.run("pause", p.name); err != nil {
@@ -221,4 +225,17 @@ func (s *site) wholeOrNothing(t *testing.T, p payer, before string) {
 // trimTypes drops the types of which there is no row: that a table stands is nothing that readers see.
 func trimTypes(rows string) string {
 	return strings.Join(slices.DeleteFunc(strings.Fields(rows), func(word string) bool { return strings.HasSuffix(word, ":") }), " ")
+}
+
+func TestBinary_without_the_tag_knows_no_failpoints(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]bool{binary: false, mortal(t): true} {
+		program, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(program, []byte(failpoint.Variable)); got != want {
+			t.Errorf("%s holds %s: %t, want %t", path, failpoint.Variable, got, want)
+		}
+	}
 }

@@ -100,7 +100,13 @@ type payer struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), url: testpg.New(t, migrate)}
+	return newSiteAt(t, testpg.New(t, migrate))
+}
+
+// newSiteAt is newSite on a database that stands.
+func newSiteAt(t *testing.T, url string) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), url: url}
 	key, err := smartauth.GenerateKey("ES384", "test-key")
 	if err != nil {
 		t.Fatal(err)
