@@ -38,6 +38,14 @@ screenshots: postgres ## Write pictures of the status page to build/screenshots
 	@scripts/browser
 	cd tools/browser && $(GO) test -count=1 -timeout 15m -run Screenshots . -screenshots $(CURDIR)/$(BUILD)/screenshots
 
+# The tests with the tag faults, which take minutes, are its alone: 'make test' leaves them out.
+.PHONY: faults
+faults: ## Provoke each fault of docs/reliability.md; writes build/faults.json (root; ROW=16 one alone)
+	@scripts/faults
+	@mkdir -p $(BUILD)
+	$(GO) build -o $(BUILD)/faults ./cmd/faults
+	$(BUILD)/faults -go $(GO) $(if $(ROW),-row $(ROW))
+
 .PHONY: demo
 demo: postgres build ## Three simulated payers, two rounds, verified; KEEP=1 leaves it running
 	$(BUILD)/ingestd demo $(if $(filter-out 0,$(KEEP)),--keep)

@@ -29,8 +29,16 @@ type fault struct {
 	check  func(t *testing.T, s *site, p payer)
 }
 
-// The numbers are those of the rows of the fault table in docs/payersim.md.
+// The numbers are those of the rows of the fault table in docs/reliability.md.
 var faults = []fault{
+	{name: "27 33 tokens that are revoked after a few requests, also before a range", plan: "revoke_tokens_after: 3\ncut_file_at_byte: 3000\nfile: {gzip: none}"},
+	{
+		name: "29 a client that the token endpoint does not know", plan: `token: {answers: [{times: -1, status: 401, body: '{"error":"invalid_client"}'}]}`,
+		failed: "auth_invalid_client", check: kickedOff(0),
+	},
+	{name: "30 31 a token endpoint that is busy, down, behind a gateway, endless, and loses an answer", plan: "token: {answers: " +
+		"[{status: 429, headers: {Retry-After: \"1\"}}, {status: 503}, {status: 502, headers: {Content-Type: text/html}, body: \"<html>\"}, " +
+		"{status: 500, body: \"{\", padding: 3000000}, {reset: unread}, {reset: granted}]}", check: kickedOff(1)},
 	{name: "39 a kick-off is refused with a reason", plan: `kickoff: {answers: [{status: 400, body: '` +
 		jsonOf(outcomeBody("error", "processing", "the group is locked")) + `'}]}`, failed: "kickoff_refused", check: saysToOperator("the group is locked")},
 	{name: "39 kick-offs are refused for a while", plan: `kickoff: {answers: [{status: 429, headers: {Retry-After: "1"}}, {status: 503}]}`},
@@ -91,6 +99,8 @@ var faults = []fault{
 		failed: "redirect_refused",
 	},
 	{name: "50 warnings", plan: `manifest: {outcomes: [{severity: warning, code: informational, text: fine}], outcome_member: outcome}`},
+	{name: "50 warnings, in a file of another content type", plan: `{manifest: {outcomes: [{severity: warning, code: informational, text: fine}]}, ` +
+		`file: {content_type: application/json}}`},
 	{name: "50 a fatal issue", plan: `manifest: {outcomes: [{severity: fatal, code: exception, text: lost}]}`, failed: "payer_reported_errors"},
 	{name: "51 a DELETE that is refused for good", plan: `delete: {answers: [{times: -1, status: 501}]}`},
 	{name: "51 a DELETE that fails once", plan: `delete: {answers: [{status: 503}]}`, check: func(t *testing.T, _ *site, p payer) {
@@ -144,6 +154,7 @@ var badKinds = []string{
 	`{"resourceType":"Patient","id":"` + strings.Repeat("x", 400) + `"}`, `{"id":"g"}`, `{"resourceType":"Nothing","id":"h"}`,
 	`{"resourceType":"Coverage","id":"i"}`, `{"resourceType":"Patient","id":"j","x":` + strings.Repeat("[", 12000) + strings.Repeat("]", 12000) + `}`,
 	`{"resourceType":"Patient","id":"k","x":"` + "\xff\xfe" + `"}`,
+	`{"resourceType":"Patient","id":"l","x":` + strings.Repeat("7", 200_000) + `}`, // more digits than a number of jsonb has
 }
 
 var badLines = "bad_lines:\n" + badLineList()

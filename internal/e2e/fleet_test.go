@@ -36,7 +36,7 @@ limits: {downloads: 2, poll_min: 200ms, poll_max: 1s}
 	first := s.leader()
 	loader, survivor := s.start("serve"), s.start("serve")
 	s.wait("the schedules to be known", func() bool {
-		return s.number(`SELECT count(*) FROM ingest.tick WHERE outcome = 'registered'`) == fleetPayers
+		return s.number(`SELECT count(DISTINCT payer) FROM ingest.tick WHERE outcome = 'registered'`) == fleetPayers
 	})
 	s.wait("all payers to be due in one second", func() bool {
 		return s.number(`SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM ingest.export GROUP BY due_at) AS x`) == fleetPayers

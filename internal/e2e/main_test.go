@@ -101,7 +101,13 @@ type payer struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), url: testpg.New(t, migrate)}
+	return newSiteAt(t, testpg.New(t, migrate))
+}
+
+// newSiteAt is newSite on a database that stands.
+func newSiteAt(t *testing.T, url string) *site {
+	t.Helper()
+	s := &site{t: t, dir: t.TempDir(), url: url}
 	key, err := smartauth.GenerateKey("ES384", "test-key")
 	if err != nil {
 		t.Fatal(err)
@@ -190,9 +196,17 @@ func (s *site) start(args ...string) *process {
 // startBinary is start of another ingestd.
 func (s *site) startBinary(binary string, args ...string) *process {
 	s.t.Helper()
-	p := &process{log: &syncBuffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append(args, "--config", s.config)...)
-	p.cmd.Stderr, p.cmd.Stdout = p.log, p.log
+	return s.launch(exec.Command(binary, append(args, "--config", s.config)...))
+}
+
+// launch is start for a command that a test has made.
+func (s *site) launch(cmd *exec.Cmd) *process {
+	s.t.Helper()
+	p := &process{cmd: cmd, log: &syncBuffer{}, done: make(chan struct{})}
+	if p.cmd.Stderr == nil {
+		p.cmd.Stderr = p.log
+	}
+	p.cmd.Stdout = p.log
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
@@ -209,7 +223,7 @@ func (s *site) startBinary(binary string, args ...string) *process {
 			s.t.Error("the process does not end")
 		}
 		if s.t.Failed() {
-			s.t.Logf("ingestd %s:\n%s", strings.Join(args, " "), p.log)
+			s.t.Logf("%s:\n%s", cmd, p.log)
 		}
 	})
 	return p

@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/export"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -33,8 +34,10 @@ func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOf
 	if err != nil {
 		return kickedOff{}, err
 	}
+	failpoint.Here(failpoint.KickOffNoted)
 	answer, err := client.KickOff(ctx, requestOf(x))
 	if err == nil {
+		failpoint.Here(failpoint.KickOffAccepted)
 		old, lookUp := e.store.ExportAt(ctx, x.Payer, answer.StatusURL, x.ID)
 		if lookUp != nil { // unknown, which is as it should be; or Postgres is away, and what was accepted is kept all the same
 			return kickedOff{KickOff: answer}, nil //nolint:nilerr // see above

@@ -7,6 +7,7 @@ import (
 	"github.com/riverqueue/river"
 	"go.opentelemetry.io/otel/attribute"
 
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -48,9 +49,11 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, jobTimeout); err != nil && !store.IsStale(err) {
 		return err
 	}
+	failpoint.Here(failpoint.CleanUpBegin)
 	if err := e.store.DropStaging(ctx, x.ID); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.CleanUpDropped)
 	p, err := e.payerOf(ctx, x)
 	switch {
 	case isA[*ElsewhereError](err):
@@ -85,12 +88,14 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 			log.WarnContext(ctx, "the payer did not take the DELETE: its files stay until they expire")
 		}
 	}
+	failpoint.Here(failpoint.CleanUpDeleted)
 	if err := e.store.CleanedUp(ctx, x.ID); err != nil {
 		if store.IsStale(err) {
 			return nil
 		}
 		return err
 	}
+	failpoint.Here(failpoint.CleanUpCommitted)
 	e.endTrace(ctx, x)
 	return nil
 }

@@ -68,12 +68,15 @@ var knownFailures = []struct {
 	{isA[*UnknownPayerError], "payer_removed", "the payer is no longer in the configuration"},
 	{isA[*ElsewhereError], "payer_elsewhere", "the payer is not in this instance's configuration, and in that of others: reload it"},
 	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
-	{
-		func(err error) bool { return store.SQLState(err) == store.PermissionDenied }, "postgres_permission",
-		"the daemon's role lacks a right: run 'ingestd migrate roles' as the owner of schema ingest",
-	},
+	{store.IsForbidden, codeForbidden, "give the role its rights back ('ingestd migrate roles', as the owner of schema ingest), or the object: 'ingestd migrate up' makes what is missing"},
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
 }
+
+// codeForbidden is the code of failures because the role of the daemon may not do what it must, or because a schema is gone.
+const codeForbidden = "postgres_forbidden"
+
+// forbiddenAttempts is how often that is tried: an operator may be at work on it, and trying for hours would keep it from being noticed.
+const forbiddenAttempts = 4
 
 // finalError is a failure that trying again will not mend.
 type finalError struct{ error }
@@ -136,6 +139,12 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	act, wait := action(err)
 	if within(err, x, time.Now()) || isA[*UnknownPayerError](err) && len(job.Errors) < unknownPayerAttempts {
 		act = export.ActionRetry
+	}
+	if failure.Code == codeForbidden {
+		failure.Text, safe = "role "+e.store.Role()+": "+failure.Text, "role "+e.store.Role()+": "+safe
+		if job.Attempt >= forbiddenAttempts {
+			act = export.ActionFail
+		}
 	}
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "job", job.Kind, "code", failure.Code)
 	e.observer.JobFailed(x.Payer, job.Kind, failure.Code)

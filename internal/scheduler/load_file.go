@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"ingestd/internal/export"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -72,6 +73,7 @@ func (w *loadFileWorker) one(ctx context.Context, job *river.Job[loadFileArgs], 
 		return -1, err
 	}
 	defer lease.Release(ctx)
+	failpoint.Here(failpoint.FileLocked)
 	x, err := e.store.Export(ctx, exportID)
 	if err != nil {
 		return -1, err
@@ -221,6 +223,7 @@ func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs
 		if next, err = e.store.FileLoadedTx(ctx, tx, x, ordinal, unproven); err != nil {
 			return err
 		}
+		failpoint.Here(failpoint.FileCommit)
 		switch {
 		case next.File >= 0 && goOn: // without a job, it is the reaper's if this process dies
 			return nil
@@ -234,6 +237,7 @@ func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs
 		}
 		return completeTx(ctx, tx, job)
 	})
+	failpoint.Here(failpoint.FileCommitted)
 	if err != nil || !goOn {
 		return -1, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/export"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -33,7 +34,7 @@ func (e *Engine) loadPages(ctx context.Context, x store.Export, p Payer, status 
 // nothing is left to load.
 func (e *Engine) loadManifest(ctx context.Context, job *river.Job[pollExportArgs], x store.Export, p Payer, status export.Status,
 ) error {
-	return finish(ctx, e, job, func(tx pgx.Tx) error {
+	err := finish(ctx, e, job, func(tx pgx.Tx) error {
 		begun, err := e.store.ManifestTx(ctx, tx, x.ID, x.Generation, storedManifest(status), p.Config.Limits.Downloads)
 		if err != nil {
 			return manifestError(err)
@@ -41,8 +42,12 @@ func (e *Engine) loadManifest(ctx context.Context, job *river.Job[pollExportArgs
 		if begun.Publish {
 			return e.insertTx(ctx, tx, publishExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
 		}
-		return e.loadFilesTx(ctx, tx, x, begun.Files)
+		err = e.loadFilesTx(ctx, tx, x, begun.Files)
+		failpoint.Here(failpoint.ManifestCommit)
+		return err
 	})
+	failpoint.Here(failpoint.ManifestCommitted)
+	return err
 }
 
 func (e *Engine) loadFilesTx(ctx context.Context, tx pgx.Tx, x store.Export, files []int) error {

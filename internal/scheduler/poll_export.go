@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/export"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -49,6 +50,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 			}, note)
 		}
 		status, err := poll(ctx, p.Client, x)
+		failpoint.Here(failpoint.PollAnswered)
 		e.journalStatus(x, status, err)
 		if err != nil {
 			return settle(ctx, e, job, x, err, note)
@@ -66,6 +68,7 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 				}
 				return err
 			}
+			failpoint.Here(failpoint.PollNoted)
 			if err := e.judge(ctx, x, p.Config); err != nil && !store.IsStale(err) {
 				return err
 			}

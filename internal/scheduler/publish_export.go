@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/config"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -52,6 +53,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		return err
 	}
 	defer lease.Release(ctx)
+	failpoint.Here(failpoint.PublishBegin)
 	x, err := e.store.BeginJob(ctx, job.Args.ExportID, job.Args.Generation, store.StatePublishing, 0)
 	if store.IsStale(err) {
 		return nil
@@ -103,7 +105,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		if err := completeTx(ctx, tx, job); err != nil {
 			return err
 		}
-		return e.tellRecoveredTx(ctx, tx, x)
+		err := e.tellRecoveredTx(ctx, tx, x)
+		failpoint.Here(failpoint.PublishCommit)
+		return err
 	})
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID)
 	var held *store.HeldError
@@ -118,6 +122,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 	case err != nil:
 		return settle(ctx, e, job, x, err, note)
 	}
+	failpoint.Here(failpoint.PublishCommitted)
 	log.InfoContext(ctx, "export published", "kind", x.Kind, "lines", published.Lines, "bytes", published.Bytes,
 		"inserted", published.Inserted, "updated", published.Updated, "unchanged", published.Unchanged,
 		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -113,7 +114,8 @@ func jobOf(o store.OverdueExport) river.JobArgs {
 func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, alive []string,
 	take func(pgx.Tx) (bool, error),
 ) error {
-	return e.store.InTx(ctx, func(tx pgx.Tx) error {
+	reclaimed := false
+	err := e.store.InTx(ctx, func(tx pgx.Tx) error {
 		waiting, err := e.client.JobListTx(ctx, tx, river.NewJobListParams().First(1).Kinds(args.Kind()).
 			Queues(alive...).
 			States(rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable, rivertype.JobStateScheduled).
@@ -138,6 +140,15 @@ func (e *Engine) reclaim(ctx context.Context, args river.JobArgs, match string, 
 			log = log.With("file", *of.File)
 		}
 		log.WarnContext(ctx, "taken over from an instance that is gone")
-		return e.insertTx(ctx, tx, args, e.options.Queue)
+		if err := e.insertTx(ctx, tx, args, e.options.Queue); err != nil {
+			return err
+		}
+		reclaimed = true
+		failpoint.Here(failpoint.ReclaimCommit)
+		return nil
 	})
+	if reclaimed {
+		failpoint.Here(failpoint.ReclaimCommitted)
+	}
+	return err
 }

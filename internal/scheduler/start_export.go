@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"ingestd/internal/export"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -90,9 +91,12 @@ func (w *startExportWorker) keep(ctx context.Context, job *river.Job[startExport
 				return err
 			}
 			kept = true
-			return e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
+			err := e.insertTx(ctx, tx, pollExportArgs{ExportID: x.ID, Generation: x.Generation}, x.Queue)
+			failpoint.Here(failpoint.KickOffCommit)
+			return err
 		})
 		if err == nil && kept {
+			failpoint.Here(failpoint.KickOffCommitted)
 			return nil
 		}
 		if err != nil {

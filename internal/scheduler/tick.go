@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"ingestd/internal/config"
+	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
 
@@ -201,7 +202,13 @@ func (e *Engine) tick(ctx context.Context, d decision) error {
 				return err
 			}
 		}
-		return e.store.NoteTickTx(ctx, tx, d.payer, d.schedule, d.due, d.outcome, id)
+		if err := e.store.NoteTickTx(ctx, tx, d.payer, d.schedule, d.due, d.outcome, id); err != nil {
+			return err
+		}
+		if d.outcome == store.TickStarted {
+			failpoint.Here(failpoint.TickCommit)
+		}
+		return nil
 	})
 	if errors.Is(err, store.ErrExportRunning) {
 		return nil // a full export has its turn later
@@ -211,6 +218,7 @@ func (e *Engine) tick(ctx context.Context, d decision) error {
 	}
 	switch d.outcome {
 	case store.TickStarted:
+		failpoint.Here(failpoint.TickCommitted)
 		log.InfoContext(ctx, "export due", "export_id", id, "kind", request.Kind)
 	case store.TickSkipped:
 		log.WarnContext(ctx, "tick skipped: the payer's last export is not finished")

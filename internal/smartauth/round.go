@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"ingestd/internal/failpoint"
 )
 
 // round is one need for a token: an attempt, and those that follow from how it was refused. Each signs a new assertion.
@@ -101,7 +103,9 @@ func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) 
 			Description: "there is no active key",
 		}
 	}
+	failpoint.Here(failpoint.TokenSend)
 	result, failure := request.send(ctx)
+	failpoint.Here(failpoint.TokenGranted)
 	r.grant.manager.metrics.requested(r.registration.Payer, failure)
 	if result.skewChanged && result.offset.Abs() > skewAlert {
 		r.logger().Warn("the clock of this machine and the authorization server's differ: assertions are dated by the server's",

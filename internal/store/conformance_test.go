@@ -51,6 +51,7 @@ func TestND5_content_is_kept_and_what_jsonb_cannot_hold_is_quarantined_unaltered
 	kept := map[string]string{
 		"decimal": "1.00", "small": "0.0000000000000000000001", "long": "123456789012345678901234567890", "negative": "-0.50",
 		"text": `"a\tb\"\\ \u00e9 \u2028 \ud83d\ude00"`, "unknown": `{"x": [null, true, []]}`,
+		"repeated": `{"a": 1, "a": 2}`,
 	}
 	var lines []string
 	for id, value := range kept {

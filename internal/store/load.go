@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/sync/errgroup"
 
+	"ingestd/internal/failpoint"
 	"ingestd/internal/fhir"
 )
 
@@ -316,11 +317,14 @@ func (l *loader) flush(ctx context.Context, c *chunk) error {
 		if l.options.WireBytes != nil {
 			file.WireBytes = l.baseWire + l.options.WireBytes()
 		}
-		return l.moveCheckpoint(ctx, tx, file)
+		err := l.moveCheckpoint(ctx, tx, file)
+		failpoint.Here(failpoint.ChunkCommit)
+		return err
 	})
 	if err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.ChunkCommitted)
 	if l.options.OnChunk != nil {
 		l.options.OnChunk(Chunk{
 			Lines: c.lines, Bytes: file.Bytes - l.file.Bytes, Staged: file.Staged - l.file.Staged,
@@ -397,6 +401,7 @@ func (l *loader) prepareType(ctx context.Context, resourceType string) error {
 	if err := l.store.ensureStage(ctx, l.conn, l.export, table); err != nil {
 		return err
 	}
+	failpoint.Here(failpoint.StageCommitted)
 	exists, err := l.store.hasPartition(ctx, l.conn, table, l.export.Payer)
 	if err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/failpoint"
 )
 
 // prepare readies an export's staging tables for the publish: it leaves one row an id, the one that is to be published,
@@ -21,9 +23,15 @@ func (s *Store) prepare(ctx context.Context, conn *pgx.Conn, e Export) ([]string
 		if err := inTx(ctx, conn, func(tx pgx.Tx) error { return s.ensureTable(ctx, tx, resourceType) }); err != nil {
 			return nil, err
 		}
-		if err := inPublishTx(ctx, conn, func(tx pgx.Tx) error { return s.prepareType(ctx, tx, e, resourceType) }); err != nil {
+		err := inPublishTx(ctx, conn, func(tx pgx.Tx) error {
+			err := s.prepareType(ctx, tx, e, resourceType)
+			failpoint.Here(failpoint.PrepareCommit)
+			return err
+		})
+		if err != nil {
 			return nil, fmt.Errorf("prepare %s: %w", resourceType, err)
 		}
+		failpoint.Here(failpoint.PrepareCommitted)
 	}
 	return types, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"ingestd/internal/failpoint"
 	"ingestd/internal/fhir"
 )
 
@@ -176,6 +177,7 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 		if err := p.publishType(ctx, resourceType); err != nil {
 			return fmt.Errorf("publish %s: %w", resourceType, err)
 		}
+		failpoint.Here(failpoint.PublishInside)
 	}
 	if err := p.applyDeletions(ctx, types); err != nil {
 		return err

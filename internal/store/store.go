@@ -172,6 +172,9 @@ func (s *Store) connectSession(ctx context.Context) (*pgx.Conn, error) {
 // Schema is the schema of the resource tables.
 func (s *Store) Schema() string { return s.schema }
 
+// Role is the role that the store connects as.
+func (s *Store) Role() string { return s.pool.Config().ConnConfig.User }
+
 // Ping reports whether the database answers.
 func (s *Store) Ping(ctx context.Context) error {
 	if err := s.pool.Ping(ctx); err != nil {
@@ -235,6 +238,13 @@ func SQLState(err error) string {
 		return pgErr.Code
 	}
 	return ""
+}
+
+// IsForbidden reports whether Postgres refused something that trying again does not mend: the role lacks a right, or a schema is gone.
+func IsForbidden(err error) bool {
+	const insufficientPrivilege, invalidSchemaName = "42501", "3F000"
+	state := SQLState(err)
+	return state == insufficientPrivilege || state == invalidSchemaName
 }
 
 func orDefault(n, otherwise int) int {
