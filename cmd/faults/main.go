@@ -30,6 +30,7 @@ var packages = map[string]reliability.Package{
 	"fhir":        {Path: "./internal/fhir", Args: []string{"-race"}},
 	"ingestd":     {Path: "./cmd/ingestd"},
 	"ops":         {Path: "./internal/ops", Args: []string{"-tags", "faults"}},
+	"page":        {Path: "./internal/ops/page"},
 	"outbound":    {Path: "./internal/outbound", Args: []string{"-race"}},
 	"reliability": {Path: "./internal/reliability"},
 	"scheduler":   {Path: "./internal/scheduler", Args: []string{"-short"}}, // some months of a fleet; make test runs the year

@@ -41,7 +41,9 @@ func TestMetrics_of_500_payers_are_scraped_quickly_during_a_load_and_are_bounded
 		SELECT 'payer-' || lpad(p::text, 3, '0'), CASE WHEN n = 1 THEN 'loading' ELSE 'published' END, 'full', 'schedule', 's', '',
 			now() - n * interval '1 day', CASE WHEN n > 1 THEN now() - n * interval '1 day' END, now() - n * interval '1 day'
 		FROM generate_series(0, 499) AS p, generate_series(1, 10) AS n`)
-	m := NewMetrics(s, func() []config.Payer { return payers }, "test", slog.New(slog.DiscardHandler))
+	m := NewMetrics(MetricsOptions{
+		Store: s, Config: func() *config.Config { return &config.Config{Payers: payers} }, Version: "test", Logger: slog.New(slog.DiscardHandler),
+	})
 	server := httptest.NewServer(NewServer(ServerOptions{
 		Store: s, Config: func() (*config.Config, time.Time) { return &config.Config{Payers: payers}, time.Time{} },
 		Metrics: m, Logger: slog.New(slog.DiscardHandler),
