@@ -39,8 +39,10 @@ be run again, and goes over to separate roles on a database that one role has wo
 		}
 		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
 			if show {
-				_, err := fmt.Fprint(cmd.OutOrStdout(), d.Store.GrantSQL(roles))
-				return err
+				if _, err := fmt.Fprint(cmd.OutOrStdout(), d.Store.GrantSQL(roles)); err != nil {
+					return fmt.Errorf("print the grants: %w", err)
+				}
+				return nil
 			}
 			if err := d.Store.CheckSchema(cmd.Context()); err != nil {
 				return err

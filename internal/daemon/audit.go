@@ -62,12 +62,12 @@ func (d *diary) token(payer, host string, lifetime time.Duration) {
 	d.tokens[tokenKey{payer, host}] = c
 }
 
-// note notes an event, which is written soon.
-func (d *diary) note(action, object string, details map[string]any) {
+// configured notes that a configuration is in use from now on, which is written soon.
+func (d *diary) configured(digest string, details map[string]any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.entries) < auditLimit {
-		d.entries = append(d.entries, entry{action, object, details})
+		d.entries = append(d.entries, entry{store.ActionConfigure, "configuration " + digest, details})
 	}
 	select {
 	case d.wake <- struct{}{}:

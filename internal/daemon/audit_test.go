@@ -13,14 +13,14 @@ func TestDiary_counts_a_storm_of_tokens_as_one_and_loses_nothing_that_could_not_
 		d.token("p", "auth.example", 5*time.Minute)
 	}
 	d.token("q", "auth.example", time.Minute)
-	d.note("configure", "configuration a", nil)
+	d.configured("a", nil)
 	entries, tokens := d.take()
 	if len(entries) != 1 || len(tokens) != 2 || tokens[tokenKey{"p", "auth.example"}].grants != 100 {
 		t.Fatalf("got %v, %v", entries, tokens)
 	}
 	// The database was away, and more has happened since.
 	d.token("p", "auth.example", time.Hour)
-	d.note("configure", "configuration b", nil)
+	d.configured("b", nil)
 	d.putBack(entries, tokens)
 	again, counts := d.take()
 	if fmt.Sprint(again[0].object, again[1].object) != "configuration aconfiguration b" {
@@ -31,7 +31,7 @@ func TestDiary_counts_a_storm_of_tokens_as_one_and_loses_nothing_that_could_not_
 		t.Errorf("got %+v, want 101 tokens, and the last one's lifetime", counts)
 	}
 	for range 2 * auditLimit {
-		d.note("configure", "", nil)
+		d.configured("", nil)
 	}
 	if entries, _ := d.take(); len(entries) != auditLimit {
 		t.Errorf("%d events wait, want %d at most", len(entries), auditLimit)

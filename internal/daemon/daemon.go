@@ -19,7 +19,6 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
-	"ingestd/internal/store"
 	"ingestd/internal/tracing"
 )
 
@@ -139,7 +138,7 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	d.using.Store(newUsing(c, all))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
 	if o.Queue == "" {
-		d.diary.note(store.ActionConfigure, "configuration "+d.using.Load().digest, map[string]any{
+		d.diary.configured(d.using.Load().digest, map[string]any{
 			"by": "start", "version": o.Version, "payers": len(c.Payers), "instance": d.id,
 		})
 	}

@@ -13,7 +13,6 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
-	"ingestd/internal/store"
 )
 
 const (
@@ -182,7 +181,7 @@ func (d *Daemon) tell(ctx context.Context, digest string, differences []config.D
 	}
 	d.logger.InfoContext(ctx, "configuration exchanged", "digest", digest, "payers_added", added, "payers_changed", changed,
 		"payers_removed", removed, "keys_changed", keys)
-	d.diary.note(store.ActionConfigure, "configuration "+digest, map[string]any{
+	d.diary.configured(digest, map[string]any{
 		"by": "reload", "payers_added": added, "payers_changed": changed, "payers_removed": removed, "keys_changed": keys, "instance": d.id,
 	})
 }

@@ -21,8 +21,8 @@ const (
 
 // state is the body of a request.
 type state struct {
-	ProtectionEnabled bool
-	ExpiresInMinutes  int `json:",omitempty"`
+	ProtectionEnabled bool `json:"ProtectionEnabled"`          //nolint:tagliatelle // the agent's names
+	ExpiresInMinutes  int  `json:"ExpiresInMinutes,omitempty"` //nolint:tagliatelle // the agent's names
 }
 
 // answer is the body of an answer, of which one member is there.

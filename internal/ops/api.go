@@ -71,32 +71,7 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		}
 		return d.Export(ctx, id)
 	})
-	handle("GET /api/v1/audit", http.StatusOK, func(ctx context.Context, r *http.Request) (any, error) {
-		limit, err := limitOf(r)
-		if err != nil {
-			return nil, err
-		}
-		query := r.URL.Query()
-		filter := store.AuditFilter{Action: query.Get("action"), Object: query.Get("object")}
-		if filter.Since, err = instant("since", query.Get("since")); err != nil {
-			return nil, err
-		}
-		if filter.Until, err = instant("until", query.Get("until")); err != nil {
-			return nil, err
-		}
-		if text := query.Get("all"); text != "" {
-			if filter.All, err = strconv.ParseBool(text); err != nil {
-				return nil, badRequest("all: expected true or false")
-			}
-		}
-		if text := query.Get("after"); text != "" {
-			filter.OldestFirst = true
-			if filter.After, err = strconv.ParseInt(text, 10, 64); err != nil || filter.After < 0 {
-				return nil, badRequest("after: expected the number of an event, or 0 for the first")
-			}
-		}
-		return d.Audit(ctx, filter, limit)
-	})
+	handle("GET /api/v1/audit", http.StatusOK, s.audit)
 	handle("POST /api/v1/exports", http.StatusCreated, func(ctx context.Context, r *http.Request) (any, error) {
 		var body startRequest
 		if err := decode(r, &body); err != nil {
@@ -152,6 +127,34 @@ func (s *Server) routeAPI(mux *http.ServeMux) {
 		handle("POST /api/v1/"+name, http.StatusOK, f)
 	}
 	s.routeData(mux)
+}
+
+// audit answers what the audit tells of a time, an action or an object.
+func (s *Server) audit(ctx context.Context, r *http.Request) (any, error) {
+	limit, err := limitOf(r)
+	if err != nil {
+		return nil, err
+	}
+	query := r.URL.Query()
+	filter := store.AuditFilter{Action: query.Get("action"), Object: query.Get("object")}
+	if filter.Since, err = instant("since", query.Get("since")); err != nil {
+		return nil, err
+	}
+	if filter.Until, err = instant("until", query.Get("until")); err != nil {
+		return nil, err
+	}
+	if text := query.Get("all"); text != "" {
+		if filter.All, err = strconv.ParseBool(text); err != nil {
+			return nil, badRequest("all: expected true or false")
+		}
+	}
+	if text := query.Get("after"); text != "" {
+		filter.OldestFirst = true
+		if filter.After, err = strconv.ParseInt(text, 10, 64); err != nil || filter.After < 0 {
+			return nil, badRequest("after: expected the number of an event, or 0 for the first")
+		}
+	}
+	return s.direct.Audit(ctx, filter, limit)
 }
 
 // answer makes a handler of what answers a request with a value or an error.

@@ -127,10 +127,13 @@ func contention(t *testing.T) float64 {
 
 func TestServer_closes_connections_whose_headers_do_not_come(t *testing.T) {
 	t.Parallel()
+	db := newDirect(t).Store
 	s := NewServer(ServerOptions{
-		Store: newDirect(t).Store, Logger: slog.New(slog.DiscardHandler),
-		Config:  func() (*config.Config, time.Time) { return &config.Config{}, time.Time{} },
-		Metrics: NewMetrics(nil, nil, "test", slog.New(slog.DiscardHandler)),
+		Store: db, Logger: slog.New(slog.DiscardHandler),
+		Config: func() (*config.Config, time.Time) { return &config.Config{}, time.Time{} },
+		Metrics: NewMetrics(MetricsOptions{
+			Store: db, Config: func() *config.Config { return &config.Config{} }, Version: "test", Logger: slog.New(slog.DiscardHandler),
+		}),
 	})
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -51,7 +51,10 @@ const (
 	ActionMigrate         = "migrate"
 	ActionGrant           = "grant"
 	ActionShowQuarantine  = "quarantine show"
-	// What instances do by themselves, day and night.
+)
+
+// Actions of instances by themselves, day and night.
+const (
 	ActionExportStart   = "export start"
 	ActionExportPublish = "export publish"
 	ActionExportHold    = "export hold"

@@ -154,7 +154,7 @@ func (s *Store) SessionConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	config := s.listen.Config()
 	if config.BeforeConnect != nil {
 		if err := config.BeforeConnect(ctx, config.ConnConfig); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("connect to Postgres: %w", err)
 		}
 	}
 	return config.ConnConfig, nil
@@ -166,7 +166,11 @@ func (s *Store) connectSession(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pgx.ConnectConfig(ctx, config)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return conn, nil
 }
 
 // Schema is the schema of the resource tables.

@@ -40,12 +40,12 @@ func NewSecured(t testing.TB) *Secured {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "testpg-tls-") // one that the server's user can reach
+	dir, err := os.MkdirTemp("", "testpg-tls-") //nolint:usetesting // the server's user could not reach the test's own
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // the server's user must get through it
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	// The port is always the same; an address of the loopback network that nobody else picks takes its place.
@@ -54,7 +54,8 @@ func NewSecured(t testing.TB) *Secured {
 	s := &Secured{t: t, Host: fmt.Sprintf("127.%d.%d.1", b[0]|1, b[1]), Other: fmt.Sprintf("127.%d.%d.2", b[0]|1, b[1])}
 	s.CA = s.certify(dir)
 	hba := filepath.Join(dir, "pg_hba.conf")
-	s.write(hba, "local all all trust\nhostssl all all 127.0.0.0/8 scram-sha-256\n")
+	s.write(hba, "local all all trust\n"+ //nolint:dupword // database and user
+		"hostssl all all 127.0.0.0/8 scram-sha-256\n") //nolint:dupword // likewise
 	server, err := embedded.Start(ctx, embedded.Options{Dir: filepath.Join(dir, "pg"), Settings: map[string]string{
 		"fsync": "off", "synchronous_commit": "off", "listen_addresses": s.Host + "," + s.Other, "hba_file": hba, "shared_buffers": "32MB",
 		"ssl": "on", "ssl_cert_file": filepath.Join(dir, "server.pem"), "ssl_key_file": filepath.Join(dir, "server.key"),
