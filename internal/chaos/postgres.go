@@ -32,6 +32,7 @@ func startDatabase(ctx context.Context, dir string) (*database, error) {
 	if err := d.start(ctx); err != nil {
 		return nil, err
 	}
+	d.direct = d.server.URL() // it stays the same
 	direct, err := url.Parse(d.direct)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of Postgres: %w", err)
@@ -50,7 +51,7 @@ func (d *database) start(ctx context.Context) error {
 		return fmt.Errorf("start Postgres: %w", err)
 	}
 	old := d.server
-	d.server, d.direct = server, server.URL()
+	d.server = server
 	if old != nil {
 		return old.Stop(ctx) // it gives up its share in the server that runs now
 	}
