@@ -2,6 +2,7 @@ package ecs
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -175,6 +176,10 @@ func (k *keeper) set(ctx context.Context, protect bool) {
 		s.ExpiresInMinutes = int(expiry.Minutes())
 	}
 	err := k.p.agent.put(ctx, s)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		k.protected = k.protected || protect // the stop cut it off, which is no failure; the answer may have been lost
+		return
+	}
 	if err != nil {
 		k.p.failures.Inc()
 		if !k.failing {
