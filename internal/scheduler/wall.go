@@ -28,7 +28,7 @@ func inLocation(spec *cron.SpecSchedule, location *time.Location) cron.Schedule 
 // Next implements cron.Schedule. It goes from one change of the clock to the next: between two, the wall is a fixed time
 // ahead of UTC.
 func (w wall) Next(t time.Time) time.Time {
-	for p := periodAt(t, w.location); ; p = periodAt(p.end, w.location) {
+	for p := periodAt(t, w.location); ; p = p.following() {
 		next, ever := w.within(p, t)
 		if !next.IsZero() || !ever || p.end.IsZero() {
 			return next
@@ -66,6 +66,16 @@ type period struct {
 	start, end     time.Time // the zero time where it has none
 	offset, before time.Duration
 	location       *time.Location
+}
+
+// following is the period behind one that has an end. Beyond the changes that are listed of a place, Go ends a period with the year, too,
+// and may find the old one again at its very end: a day later, it does not.
+func (p period) following() period {
+	next := periodAt(p.end, p.location)
+	if !next.end.IsZero() && !next.end.After(p.end) {
+		next = periodAt(p.end.Add(24*time.Hour), p.location)
+	}
+	return next
 }
 
 func periodAt(t time.Time, location *time.Location) period {
