@@ -87,7 +87,7 @@ fuzz: ## Run every fuzz target for FUZZTIME
 .PHONY: cover
 cover: postgres ## Measure what tests reach of the packages that data passes through
 	@mkdir -p $(BUILD)
-	$(GO) test -timeout 20m -covermode=set -coverpkg=$(COVERED) -coverprofile=$(BUILD)/cover.out $(shell echo $(COVERED) | tr , " ")
+	$(GO) test -timeout 20m -covermode=set -coverpkg=$(COVERED) -coverprofile=$(BUILD)/cover.out $(shell echo $(COVERED) | tr , " ") ./internal/ops/... ./cmd/ingestd
 	scripts/cover $(BUILD)/cover.out
 
 MUTANTS ?= .
