@@ -19,6 +19,7 @@ import (
 	"ingestd/internal/ops"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
 	"ingestd/internal/tracing"
 )
 
@@ -88,7 +89,7 @@ func Open(ctx context.Context, o Options) (*Daemon, error) {
 		o.Secrets = NewSecrets(nil)
 	}
 	o.Logger = slog.New(tracing.Handler(o.Logger.Handler(), tracing.LogOptions{
-		Instance: fmt.Sprintf("%s/%d", cmp.Or(o.Host, "localhost"), os.Getpid()), Traced: o.Config.Tracing.Endpoint != "",
+		Instance: store.Instance{Host: cmp.Or(o.Host, "localhost"), PID: os.Getpid()}.Name(), Traced: o.Config.Tracing.Endpoint != "",
 	}))
 	database, err := openDatabase(ctx, o.Config.Database, o.Secrets, o.Logger, o.Wait)
 	if err != nil {

@@ -36,7 +36,7 @@ func (s *Server) routeData(mux *http.ServeMux) {
 	}))
 	mux.Handle("GET /api/v1/quarantine/{id}", s.answer(http.StatusOK, func(ctx context.Context, r *http.Request) (any, error) {
 		// Without a token, whoever is on the host could read what a payer sent.
-		if s.guard.Open() {
+		if s.options.Guard.Open() {
 			return nil, &Problem{
 				Code: "token_needed", Message: "what a line holds is PHI: it is told by a daemon with admin.token only", Status: http.StatusForbidden,
 				Hint: "set admin.token, or run 'ingestd quarantine show' on the database",

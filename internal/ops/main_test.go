@@ -52,7 +52,7 @@ func listen(t *testing.T, d Direct, token string) *httptest.Server {
 		Metrics: NewMetrics(MetricsOptions{
 			Store: d.Store, Config: func() *config.Config { return &config.Config{Payers: d.Payers()} }, Version: "test", Logger: slog.New(slog.DiscardHandler),
 		}),
-		Logger: slog.New(slog.DiscardHandler), Token: token, Host: "server",
+		Logger: slog.New(slog.DiscardHandler), Guard: NewGuard(token), Host: "server",
 	}))
 	t.Cleanup(server.Close)
 	return server

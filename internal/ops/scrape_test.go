@@ -46,7 +46,7 @@ func TestMetrics_of_500_payers_are_scraped_quickly_during_a_load_and_are_bounded
 	})
 	server := httptest.NewServer(NewServer(ServerOptions{
 		Store: s, Config: func() (*config.Config, time.Time) { return &config.Config{Payers: payers}, time.Time{} },
-		Metrics: m, Logger: slog.New(slog.DiscardHandler),
+		Metrics: m, Guard: NewGuard(""), Logger: slog.New(slog.DiscardHandler),
 	}))
 	defer server.Close()
 
@@ -129,7 +129,7 @@ func TestServer_closes_connections_whose_headers_do_not_come(t *testing.T) {
 	t.Parallel()
 	db := newDirect(t).Store
 	s := NewServer(ServerOptions{
-		Store: db, Logger: slog.New(slog.DiscardHandler),
+		Store: db, Guard: NewGuard(""), Logger: slog.New(slog.DiscardHandler),
 		Config: func() (*config.Config, time.Time) { return &config.Config{}, time.Time{} },
 		Metrics: NewMetrics(MetricsOptions{
 			Store: db, Config: func() *config.Config { return &config.Config{} }, Version: "test", Logger: slog.New(slog.DiscardHandler),

@@ -26,9 +26,7 @@ type ServerOptions struct {
 	Version string
 	Metrics *Metrics
 	Logger  *slog.Logger
-	// Token must be sent as a bearer token for everything but health; empty on a loopback listener only.
-	Token string
-	// Guard checks it; nil makes one. Page shares it, so that guesses are counted together.
+	// Guard checks the admin token, which must be sent for everything but health. Page shares it, so that guesses are counted together.
 	Guard *Guard
 	// Page, where set, serves all that is not the API's, health's or metrics', and guards itself.
 	Page http.Handler
@@ -39,7 +37,6 @@ type ServerOptions struct {
 // Server is the admin listener's handler.
 type Server struct {
 	options ServerOptions
-	guard   *Guard
 	direct  Direct
 	mux     *http.ServeMux
 }
@@ -51,19 +48,14 @@ func NewServer(o ServerOptions) *Server {
 		return c.Payers
 	}
 	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers}, mux: http.NewServeMux()}
-	guard := o.Guard
-	if guard == nil {
-		guard = NewGuard(o.Token)
-	}
-	s.guard = guard
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
-	s.mux.Handle("GET /metrics", guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
+	s.mux.Handle("GET /metrics", o.Guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, Timeout: 5 * scrapeTimeout, MaxRequestsInFlight: 4,
 	})))
 	api := http.NewServeMux()
 	s.routeAPI(api)
-	s.mux.Handle("/api/", guard.Wrap(inJSON(api)))
+	s.mux.Handle("/api/", o.Guard.Wrap(inJSON(api)))
 	if o.Page != nil {
 		s.mux.Handle("/", o.Page)
 	}

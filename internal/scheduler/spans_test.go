@@ -150,7 +150,7 @@ func TestTraces_of_an_export_are_one_over_instances(t *testing.T) {
 		}
 	}
 	receiver := newOTLPReceiver(t)
-	var log lockedBuffer
+	var log syncBuffer
 	logger := slog.New(tracing.Handler(slog.NewJSONHandler(&log, nil), tracing.LogOptions{Traced: true}))
 	firstTraces, secondTraces := receiver.provider(t, "first", 1), receiver.provider(t, "second", 1)
 	options := Options{Tuning: Tuning{ChunkBytes: 8 << 10}, Tracer: firstTraces.Tracer(), Logger: logger}
@@ -335,22 +335,4 @@ func TestTraces_tell_of_a_failure_by_its_code(t *testing.T) {
 	if bytes.Contains(receiver.raw.Bytes(), []byte("Jane")) {
 		t.Error("the traces hold what the payer said")
 	}
-}
-
-// lockedBuffer is a log that engines write.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

@@ -33,7 +33,7 @@ func TestStore_that_is_closed_answers_nothing(t *testing.T) {
 		"Retire":            func(ctx context.Context) error { return s.Retire(ctx, "i") },
 		"Instances":         func(ctx context.Context) error { _, err := s.Instances(ctx); return err },
 		"Mismatches":        func(ctx context.Context) error { _, err := s.Mismatches(ctx); return err },
-		"LiveInstances":     func(ctx context.Context) error { _, err := s.LiveInstances(ctx); return err },
+		"Figures":           func(ctx context.Context) error { _, err := s.Figures(ctx, nil); return err },
 		"IsConfigured":      func(ctx context.Context) error { _, err := s.IsConfigured(ctx, "p"); return err },
 		"Unconfigured":      func(ctx context.Context) error { _, err := s.Unconfigured(ctx); return err },
 		"Load":              func(ctx context.Context) error { _, err := s.Load(ctx); return err },

@@ -112,16 +112,6 @@ func (s *Store) Mismatches(ctx context.Context) (map[string]map[string]string, e
 	return mismatches, nil
 }
 
-// LiveInstances counts the instances that are alive.
-func (s *Store) LiveInstances(ctx context.Context) (int, error) {
-	var n int
-	err := s.pool.QueryRow(ctx, `SELECT count(*) FROM ingest.instance WHERE seen_at > now() - $1::interval`, instanceLife).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count the instances: %w", err)
-	}
-	return n, nil
-}
-
 // IsConfigured reports whether a live instance has a payer in its configuration.
 func (s *Store) IsConfigured(ctx context.Context, payer string) (bool, error) {
 	var configured bool

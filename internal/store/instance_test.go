@@ -44,8 +44,8 @@ func TestInstances_that_live_are_compared_and_those_that_are_gone_are_not(t *tes
 	if known, err := s.Beat(t.Context(), "c", "c"); err != nil || !known {
 		t.Errorf("a beat: got %t, %v", known, err)
 	}
-	if n, err := s.LiveInstances(t.Context()); err != nil || n != 3 {
-		t.Errorf("got %d instances, %v, want 3", n, err)
+	if f, err := s.Figures(t.Context(), nil); err != nil || f.Instances != 3 {
+		t.Errorf("got %d instances, %v, want 3", f.Instances, err)
 	}
 	if err := s.Retire(t.Context(), "b"); err != nil {
 		t.Fatal(err)

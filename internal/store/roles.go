@@ -139,13 +139,13 @@ func (e *PermissionError) Error() string {
 // Unwrap returns what Postgres said, if it was asked.
 func (e *PermissionError) Unwrap() error { return e.cause }
 
-// PermissionDenied is SQLSTATE insufficient_privilege.
-const PermissionDenied = "42501"
+// insufficientPrivilege is the SQLSTATE of what the role may not do.
+const insufficientPrivilege = "42501"
 
 // CheckGrants reports, as a *PermissionError, that the role of the connection lacks what the work on the database needs. Err is what
 // failed before for want of a permission; nil where nothing did.
 func (s *Store) CheckGrants(ctx context.Context, err error) error {
-	if err != nil && SQLState(err) != PermissionDenied {
+	if err != nil && SQLState(err) != insufficientPrivilege {
 		return err
 	}
 	narrowedTables := make([]string, len(narrowed))

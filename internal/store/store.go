@@ -246,7 +246,7 @@ func SQLState(err error) string {
 
 // IsForbidden reports whether Postgres refused something that trying again does not mend: the role lacks a right, or a schema is gone.
 func IsForbidden(err error) bool {
-	const insufficientPrivilege, invalidSchemaName = "42501", "3F000"
+	const invalidSchemaName = "3F000"
 	state := SQLState(err)
 	return state == insufficientPrivilege || state == invalidSchemaName
 }
