@@ -4,9 +4,9 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"mime"
-	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -176,12 +176,14 @@ func (g *Guard) guesses(remote string) *rate.Limiter {
 	return limiter
 }
 
-// isLoopbackHost reports whether a Host header names this host itself.
+// isLoopbackHost reports whether a Host header names this host itself. It is read as what it is by RFC 9110 section 7.2, the host and
+// port of a URI: what is neither is refused, and so is a header from which net/url takes something else than the host.
 func isLoopbackHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+	u, err := url.Parse("http://" + host)
+	if err != nil || u.Host != host {
+		return false
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost") || err == nil && ip.IsLoopback()
+	name := u.Hostname()
+	ip, err := netip.ParseAddr(name)
+	return strings.EqualFold(strings.TrimSuffix(name, "."), "localhost") || err == nil && ip.IsLoopback()
 }
