@@ -178,10 +178,11 @@ func (r *refusal) Error() string { return "refused to connect to " + r.host + ":
 // normalHost is the form in which hosts are compared: lower case, without brackets, zone or a final dot.
 func normalHost(host string) string {
 	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	host = strings.TrimSuffix(host, ".") // before all else: an address with a final dot is that address too
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap().WithZone("").String()
 	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	return strings.ToLower(host)
 }
 
 // isLoopbackHost reports whether a URL's host is loopback by its mere name: plain http is for those only.
