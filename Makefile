@@ -20,10 +20,20 @@ build: ## Build build/ingestd
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/ingestd ./cmd/ingestd
 
 .PHONY: test
-test: postgres pgbouncer promtool browser-test ## Run all tests, with the race detector
+test: postgres pgbouncer promtool ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
+	@scripts/browser
+	@# Side by side: tests wait for processes and databases for much of their time.
+	@$(MAKE) --no-print-directory -j 2 race-test other-tests
+
+.PHONY: race-test
+race-test: # all tests of the product, with the race detector
 	$(GO) test -race -timeout 20m ./...
-	@$(MAKE) cover # also the simulations at their full length, of which the race detector would make hours
+
+.PHONY: other-tests
+other-tests: # what has a module of its own, and the simulations at their full length, of which the race detector would make hours
+	@$(MAKE) --no-print-directory cover
+	@$(MAKE) --no-print-directory browser-test
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
 	for tool in image kubernetes mutation release terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
 
@@ -54,14 +64,20 @@ bench: postgres build ## Measure ingestd beside psql and a script; writes build/
 	$(GO) build -o $(BUILD)/bench ./cmd/bench
 	$(BUILD)/bench
 
-DURATION ?= 3m
-SEED     ?= 0
-SEEDS    ?= 1
+SEED  ?= 0
+SEEDS ?= 1
 
 .PHONY: chaos
+chaos: DURATION ?= 3m
 chaos: postgres build ## Kill and disturb everything at random, then compare (DURATION=3m SEED=1 SEEDS=5)
 	$(GO) build -o $(BUILD)/chaos ./cmd/chaos
 	$(BUILD)/chaos --duration $(DURATION) --seed $(SEED) --seeds $(SEEDS)
+
+.PHONY: soak
+soak: DURATION ?= 30m
+soak: postgres build ## A day of exports in DURATION=30m: memory, files, connections, bloat and WAL must stay flat; writes build/soak.svg
+	$(GO) build -o $(BUILD)/chaos ./cmd/chaos
+	$(BUILD)/chaos soak --duration $(DURATION)
 
 .PHONY: libraries
 libraries: postgres ## Measure the libraries that the loader could use: docs/adr/0010

@@ -1,4 +1,5 @@
-// Command chaos lets ingestd live through bad luck and proves that nothing came of it: see package chaos. `make chaos` runs it.
+// Command chaos lets ingestd live through bad luck and proves that nothing came of it: see package chaos. `make chaos` runs it,
+// and `make soak` runs its subcommand soak.
 package main
 
 import (
@@ -27,6 +28,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "soak" {
+		return soak(ctx, args[1:])
+	}
 	o := chaos.Options{Out: os.Stdout}
 	flags := flag.NewFlagSet("chaos", flag.ExitOnError)
 	flags.StringVar(&o.Ingestd, "ingestd", "build/ingestd", "the binary")
@@ -45,7 +49,7 @@ func run(ctx context.Context, args []string) error {
 	var failed []uint64
 	for n := range *seeds {
 		o.Seed = *seed + n
-		v, dir, err := one(ctx, o)
+		v, dir, err := within(o, func(o chaos.Options) (chaos.Verdict, error) { return chaos.Run(ctx, o) })
 		if err != nil {
 			return fmt.Errorf("seed %d: %w; the logs are in %s", o.Seed, err, dir)
 		}
@@ -62,15 +66,8 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("clear up: %w", err)
 		}
 	}
-	text, err := json.MarshalIndent(verdicts, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the verdicts: %w", err)
-	}
-	if err := os.MkdirAll(filepath.Dir(*out), 0o755); err != nil { //nolint:gosec // build output
-		return fmt.Errorf("write the verdicts: %w", err)
-	}
-	if err := os.WriteFile(*out, append(text, '\n'), 0o644); err != nil { //nolint:gosec // build output
-		return fmt.Errorf("write the verdicts: %w", err)
+	if err := write(*out, verdicts); err != nil {
+		return err
 	}
 	if len(failed) > 0 {
 		return errors.New("something is wrong with seeds " + fmt.Sprint(failed))
@@ -79,16 +76,30 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// one runs a seed in a directory of its own.
-func one(ctx context.Context, o chaos.Options) (chaos.Verdict, string, error) {
-	dir, err := os.MkdirTemp("", "ingestd-chaos-")
-	if err != nil {
-		return chaos.Verdict{}, "", fmt.Errorf("make a directory: %w", err)
+// within does something in a new directory, which it names.
+func within[R any](o chaos.Options, do func(chaos.Options) (R, error)) (result R, dir string, err error) {
+	if dir, err = os.MkdirTemp("", "ingestd-chaos-"); err != nil {
+		return result, "", fmt.Errorf("make a directory: %w", err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // Postgres runs as another user, and holds generated data
-		return chaos.Verdict{}, dir, fmt.Errorf("open the directory to Postgres: %w", err)
+		return result, dir, fmt.Errorf("open the directory to Postgres: %w", err)
 	}
 	o.Dir = dir
-	v, err := chaos.Run(ctx, o)
-	return v, dir, err
+	result, err = do(o)
+	return result, dir, err
+}
+
+// write writes what was found out as JSON.
+func write(path string, found any) error {
+	text, err := json.MarshalIndent(found, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // build output
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil { //nolint:gosec // build output
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }

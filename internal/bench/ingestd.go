@@ -29,7 +29,7 @@ func tableOf(resourceType string) string {
 func (b *bench) writeConfig(variant string, names []string, downloads int) (string, error) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "database: {url: %q, max_connections: %d}\nadmin: {listen: \"127.0.0.1:0\"}\nlog: {level: error}\n",
-		"embedded:"+b.databaseDir, 2*downloads+4)
+		b.database.URL(), 2*downloads+4)
 	fmt.Fprintf(&text, "keys: [{id: %q, private_key: %q}]\npayers:\n", b.key.ID(), "file:"+b.keyFile)
 	for _, name := range names {
 		fmt.Fprintf(&text, `  - name: %s

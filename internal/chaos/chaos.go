@@ -60,13 +60,8 @@ func run(ctx context.Context, o Options, meanwhile func(context.Context, *world)
 	}
 	plan := newPlan(o.Seed, o.Duration, o.Instances, o.Payers)
 	w.say("seed %d: %d instances, %d payers, %d troubles within %s", o.Seed, o.Instances, o.Payers, len(plan), o.Duration)
-	if _, err := w.operate(ctx, "migrate", "up"); err != nil {
+	if err := w.begin(ctx); err != nil {
 		return v, err
-	}
-	for _, i := range w.instances {
-		if err := i.start(ctx); err != nil {
-			return v, err
-		}
 	}
 
 	watching, stopWatching := context.WithCancel(ctx)

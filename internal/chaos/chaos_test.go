@@ -66,25 +66,12 @@ func TestWitness_finds_what_it_saw_elsewhere(t *testing.T) {
 
 func TestRun_ends_with_everything_equal_and_finds_what_is_not(t *testing.T) {
 	t.Parallel()
-	// Postgres may run as another user, who cannot pass t.TempDir.
-	dir, err := os.MkdirTemp("", "chaos-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	binary := filepath.Join(dir, "ingestd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ingestd/cmd/ingestd").CombinedOutput(); err != nil {
-		t.Fatalf("build ingestd: %v\n%s", err, out)
-	}
+	o := testWorld(t)
+	o.Duration, o.Seed = 5*time.Second, 3
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var untouched Verdict
-	v, err := run(ctx, Options{
-		Ingestd: binary, Dir: dir, Duration: 5 * time.Second, Seed: 3, Instances: 2, Payers: 2, Interval: 3 * time.Second, Out: t.Output(),
-	}, func(ctx context.Context, w *world) error {
+	v, err := run(ctx, o, func(ctx context.Context, w *world) error {
 		last, err := lastExports(ctx, w)
 		if err != nil {
 			return err
@@ -119,6 +106,25 @@ func TestRun_ends_with_everything_equal_and_finds_what_is_not(t *testing.T) {
 			t.Errorf("it does not say %q:\n%s", want, wrong)
 		}
 	}
+}
+
+// testWorld is a small world, in a directory of its own.
+func testWorld(t *testing.T) Options {
+	t.Helper()
+	// Postgres may run as another user, who cannot pass t.TempDir.
+	dir, err := os.MkdirTemp("", "chaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(dir, "ingestd")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "ingestd/cmd/ingestd").CombinedOutput(); err != nil {
+		t.Fatalf("build ingestd: %v\n%s", err, out)
+	}
+	return Options{Ingestd: binary, Dir: dir, Instances: 2, Payers: 2, Interval: 3 * time.Second, Out: t.Output()}
 }
 
 // lastExports are the newest exports of the payers.

@@ -15,4 +15,7 @@
 //	settle.go    the quiet after it
 //	check.go     what must hold then
 //	soak.go      the same world without any trouble, for long
+//	measure.go   what it holds meanwhile
+//	series.go    whether that rises
+//	plot.go      how that looks
 package chaos

@@ -67,6 +67,19 @@ func newWorld(ctx context.Context, o Options) (*world, error) {
 	return w, w.writeConfig(filepath.Join(o.Dir, "operator.yaml"), w.database.direct, "", 0)
 }
 
+// begin makes the tables, and starts the instances.
+func (w *world) begin(ctx context.Context) error {
+	if _, err := w.operate(ctx, "migrate", "up"); err != nil {
+		return err
+	}
+	for _, i := range w.instances {
+		if err := i.start(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // configure writes an instance's configuration. The variant changes what a reload may change.
 func (w *world) configure(i *instance, variant uint64) error {
 	url, err := w.database.through()

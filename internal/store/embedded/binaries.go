@@ -50,9 +50,10 @@ func findBinaries(ctx context.Context, version string) (binaries, error) {
 			dirs = append(dirs, filepath.Dir(resolved))
 		}
 	}
+	slices.Sort(dirs) // the PATH names one of the others, mostly, and each is asked for its version
 	var found []binaries
 	var broken error
-	for _, dir := range dirs {
+	for _, dir := range slices.Compact(dirs) {
 		b := binaries{dir: dir}
 		if !b.complete() {
 			continue
