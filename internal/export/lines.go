@@ -14,6 +14,9 @@ const (
 	lineBuffer = 512 << 10
 	// maxPooledLine is the largest buffer that is kept for the next file: a single long line must not hold memory for good.
 	maxPooledLine = 4 << 20
+	// maxDoubled is up to where a buffer doubles. A line that is longer still gets the largest buffer at once: what it does not fill is not
+	// resident, while each buffer that is outgrown stays until the garbage collector comes.
+	maxDoubled = 8 << 20
 	// maxLineHead is how much is kept of a line that is too long.
 	maxLineHead = 4 << 10
 	// defaultMaxLine is the longest line where the caller gives no limit.
@@ -195,7 +198,11 @@ func (l *LineReader) fill() {
 		l.start = 0
 	}
 	if l.end == len(l.data) {
-		larger := make([]byte, min(2*int64(len(l.data)), max(l.max, lineBuffer)+lineBuffer))
+		size, most := 2*int64(len(l.data)), max(l.max, lineBuffer)+lineBuffer
+		if size > maxDoubled {
+			size = most
+		}
+		larger := make([]byte, min(size, most))
 		copy(larger, l.data[:l.end])
 		l.data = larger
 	}

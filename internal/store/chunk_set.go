@@ -24,14 +24,16 @@ func newChunkSet(size int) *chunkSet {
 	return &chunkSet{size: size, free: make(chan *chunk, chunksPerFile)}
 }
 
-// next returns an empty chunk. Where all are still to be copied, it waits for one that was. Only one goroutine may call it.
-func (s *chunkSet) next(ctx context.Context) (*chunk, error) {
+// next returns an empty chunk for a line of n bytes. Where all are still to be copied, it waits for one that was; for a line that is
+// larger than a chunk it does so where there is one at all, so that of such lines one is copied and one is read, and no third is held.
+// Only one goroutine may call it.
+func (s *chunkSet) next(ctx context.Context, n int) (*chunk, error) {
 	select {
 	case c := <-s.free:
 		return s.ready(c), nil
 	default:
 	}
-	if len(s.taken) < chunksPerFile {
+	if len(s.taken) == 0 || len(s.taken) < chunksPerFile && n <= s.size {
 		c, _ := idleChunks.Get().(*chunk)
 		s.taken = append(s.taken, c)
 		return s.ready(c), nil
@@ -44,10 +46,12 @@ func (s *chunkSet) next(ctx context.Context) (*chunk, error) {
 	}
 }
 
-// ready empties a chunk for its next use; memory that one huge line took is let go.
+// ready empties a chunk for its next use. Memory that huge lines took is let go once no more of them come: where each is as long, what
+// would be let go after each is garbage of its length until the collector comes.
 func (s *chunkSet) ready(c *chunk) *chunk {
+	held := len(c.arena)
 	c.reset()
-	if cap(c.arena) < s.size || cap(c.arena) > 2*s.size {
+	if oversized := cap(c.arena) > 2*s.size; cap(c.arena) < s.size || oversized && held <= 2*s.size {
 		c.arena = make([]byte, 0, s.size)
 	}
 	return c

@@ -27,7 +27,7 @@ type LoadOptions struct {
 	// Open requests the file from its beginning. Its context ends when the load does.
 	Open func(ctx context.Context) (LineSource, error)
 	// ChunkBytes is how many bytes of lines are staged at once; 4 MiB if 0. Two chunks are in memory: while one is
-	// copied, the next is read.
+	// copied, the next is read. Of lines that are larger than a chunk, one is in memory, and the one that is being read.
 	ChunkBytes int
 	// RepairText puts U+FFFD where a line holds text that jsonb cannot, \u0000 or half a surrogate pair, instead of quarantining it.
 	RepairText bool
@@ -191,7 +191,7 @@ func (l *loader) read(ctx context.Context, chunks *chunkSet, full chan<- *chunk,
 	if err != nil {
 		return err
 	}
-	c, err := l.take(ctx, chunks, position)
+	c, err := l.take(ctx, chunks, position, 0)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (l *loader) read(ctx context.Context, chunks *chunkSet, full chan<- *chunk,
 				return nil
 			default:
 			}
-			if c, err = l.take(ctx, chunks, position); err != nil {
+			if c, err = l.take(ctx, chunks, position, len(line.Bytes)); err != nil {
 				return err
 			}
 		}
@@ -254,9 +254,9 @@ func (l *loader) skip() (checkpoint, error) {
 	return position, nil
 }
 
-// take returns an empty chunk that stands at a checkpoint.
-func (l *loader) take(ctx context.Context, chunks *chunkSet, p checkpoint) (*chunk, error) {
-	c, err := chunks.next(ctx)
+// take returns an empty chunk, for a line of n bytes, that stands at a checkpoint.
+func (l *loader) take(ctx context.Context, chunks *chunkSet, p checkpoint, n int) (*chunk, error) {
+	c, err := chunks.next(ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -302,7 +304,7 @@ func (s *Store) ensureDeleted(ctx context.Context, db beginner, e Export) error 
 // stagingTables lists what stands of an export's staging tables, without the schema.
 func stagingTables(ctx context.Context, db querier, exportID int64) ([]string, error) {
 	// The underscore is escaped: the tables of export 11 are not those of export 1.
-	rows, err := db.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2`,
+	rows, err := db.Query(ctx, `SELECT tablename FROM pg_tables WHERE schemaname = $1 AND tablename LIKE $2 ORDER BY tablename`,
 		stageSchema, fmt.Sprintf(`e%d\_%%`, exportID))
 	if err != nil {
 		return nil, fmt.Errorf("list the staging tables: %w", err)
@@ -314,15 +316,23 @@ func stagingTables(ctx context.Context, db querier, exportID int64) ([]string, e
 	return names, nil
 }
 
+// droppedAtOnce is how many tables go in one transaction: a commit for each would be most of the time of a small export's clean-up, and
+// all of them at once more locks than Postgres has by default, for an export of every type.
+const droppedAtOnce = 32
+
 // DropStaging drops what is left of an export's staging tables, and of attachments that were fetched and not published.
 func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
 	names, err := stagingTables(ctx, s.pool, exportID)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+quote(stageSchema, name)); err != nil {
-			return fmt.Errorf("drop staging table %s: %w", name, err)
+	for batch := range slices.Chunk(names, droppedAtOnce) {
+		var tables []string
+		for _, name := range batch {
+			tables = append(tables, quote(stageSchema, name))
+		}
+		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+strings.Join(tables, ", ")); err != nil {
+			return fmt.Errorf("drop the staging tables %s: %w", strings.Join(batch, ", "), err)
 		}
 	}
 	_, err = s.pool.Exec(ctx, `UPDATE ingest.attachment SET content = NULL WHERE export_id = $1 AND content IS NOT NULL`, exportID)
