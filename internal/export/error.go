@@ -124,8 +124,8 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Operator returns one line with everything that an operator needs, the payer's own words included. It may name a patient:
-// it is for the database and the terminal, never for a log.
+// Operator returns one line with everything that an operator needs beside the Hint, the payer's own words included. It may name a
+// patient: it is for the database and the terminal, never for a log.
 func (e *Error) Operator() string {
 	text := e.Error()
 	if said := e.Outcome.Text(maxOperatorText); said != "" {
@@ -133,9 +133,6 @@ func (e *Error) Operator() string {
 	}
 	if e.Excerpt != "" {
 		text += "; it begins: " + e.Excerpt
-	}
-	if e.Hint != "" {
-		text += " (" + e.Hint + ")"
 	}
 	return text
 }

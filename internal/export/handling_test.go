@@ -167,9 +167,12 @@ func TestINC3_a_bound_on_since_is_told_with_what_was_sent(t *testing.T) {
 		t.Errorf("got %s; want what was sent, and none of the payer's words", e)
 	}
 	for _, want := range []string{"it names 2020-02-13T00:00:00.000-05:00", "export.full_since", "must not be before"} {
-		if !strings.Contains(e.Operator(), want) {
-			t.Errorf("%q is not in %s", want, e.Operator())
+		if told := e.Operator() + " " + e.Hint; !strings.Contains(told, want) {
+			t.Errorf("%q is not in %s", want, told)
 		}
+	}
+	if strings.Contains(e.Operator(), e.Hint) {
+		t.Errorf("got %s, which repeats the hint that is shown beside it", e.Operator())
 	}
 	_, err = p.client.KickOff(t.Context(), KickOffRequest{})
 	if e := wantError(t, err, CodeKickOffRefused, ActionFail); strings.Contains(e.Hint, "bounds _since") {
