@@ -82,6 +82,7 @@ func printExport(out io.Writer, x ops.ExportDetail) error {
 	if e := x.LastError; e != nil {
 		line("error", e.Code+": "+e.Message)
 		line("what to do", e.Hint)
+		line("more", moreAbout(e.Code))
 	}
 	if len(x.Types) > 0 {
 		b.WriteString("\n")

@@ -91,7 +91,7 @@ that cannot be used.`,
 	}{
 		{groupOperate, []*cobra.Command{
 			newServeCommand(), newRunCommand(), newStatusCommand(), newExportsCommand(), newPauseCommand(), newResumeCommand(),
-			newQuarantineCommand(), newAuditCommand(), newPayersCommand(), newInstancesCommand(), newPsqlCommand(), newHealthcheckCommand(),
+			newQuarantineCommand(), newExplainCommand(), newAuditCommand(), newPayersCommand(), newInstancesCommand(), newPsqlCommand(), newHealthcheckCommand(),
 		}},
 		{groupSetUp, []*cobra.Command{newCheckCommand(), newDoctorCommand(), newKeysCommand(), newNotifyCommand(), newMigrateCommand(), newIndexesCommand(), newSchemaCommand()}},
 		{groupTry, []*cobra.Command{newDemoCommand(), newPayersimCommand()}},

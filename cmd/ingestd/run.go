@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,8 +181,8 @@ func printResult(out io.Writer, x store.Export, output string) error {
 		became = "failed"
 	}
 	err := fmt.Errorf("export %d of %s %s: %s: %s", x.ID, x.Payer, became, x.ErrorCode, printable(x.Error))
-	if x.Hint != "" {
-		err = fmt.Errorf("%w\n  what to do: %s", err, x.Hint)
+	if hint := cmp.Or(x.Hint, moreAbout(x.ErrorCode)); hint != "" {
+		err = fmt.Errorf("%w\n  what to do: %s", err, hint)
 	}
 	return err
 }

@@ -147,6 +147,8 @@ func TestSession_of_control_where_no_daemon_runs(t *testing.T) {
 	}
 	term.forgetMigrations()
 	controlSession(term)
+	term.types(exitDone, "explain", "ghost_guard")
+	term.types(exitDone, "explain", "ingestdpayerstale")
 	term.compare("control")
 }
 
@@ -208,7 +210,7 @@ func TestUsage_errors_say_what_was_expected_and_exit_with_2(t *testing.T) {
 		"resume nobody --all", "audit list --since yesterday", "audit list --limit many", "quarantine list --limit 0", "quarantine retry x",
 		"payers remove", "payers profiles a b", "doctor a b", "doctor --output xml", "migrate down", "migrate up now", "serve now", "check now",
 		"schema now", "healthcheck now", "demo now", "payersim", "payersim --client x", "help nothing", "completion tcsh", "completion bash now", "man",
-		"keys list now",
+		"keys list now", "explain no_such_code", "explain internal postgres",
 	} {
 		term.types(exitUsage, strings.Fields(args)...)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -108,8 +109,8 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			continue
 		}
 		fmt.Fprintf(&b, "\n%s: export %d: %s: %s\n", s.Payer, s.LastError.ExportID, s.LastError.Code, printable(s.LastError.Message))
-		if s.LastError.Hint != "" {
-			fmt.Fprintf(&b, "  what to do: %s\n", printable(s.LastError.Hint))
+		if hint := cmp.Or(s.LastError.Hint, moreAbout(s.LastError.Code)); hint != "" {
+			fmt.Fprintf(&b, "  what to do: %s\n", printable(hint))
 		}
 	}
 	if _, err := io.WriteString(out, b.String()); err != nil {

@@ -51,10 +51,11 @@ var may = map[string][]string{
 	"internal/bench":       {"internal/config", "internal/export", "internal/fhir", "internal/payersim", "internal/smartauth", "internal/store/embedded"},
 	"cmd/bench":            {"internal/bench"},
 	"migrations":           {},
+	"docs":                 {},
 	"internal/chaos":       {"internal/payersim", "internal/smartauth", "internal/store/embedded", "internal/verify"},
 	"cmd/chaos":            {"internal/chaos"},
 	"cmd/ingestd": {
-		"internal/config", "internal/daemon", "internal/demo", "internal/fhir", "internal/notify", "internal/ops", "internal/payersim",
+		"docs", "internal/config", "internal/daemon", "internal/demo", "internal/fhir", "internal/notify", "internal/ops", "internal/payersim",
 		"internal/scheduler", "internal/smartauth", "internal/store", "internal/store/embedded",
 	},
 }
