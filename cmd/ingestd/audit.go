@@ -12,7 +12,7 @@ import (
 
 func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Show who changed what, when and from where"}
-	cmd.AddCommand(newAuditListCommand(), newAuditExportCommand())
+	cmd.AddCommand(newAuditListCommand(), newAuditExportCommand(), newAuditPruneCommand())
 	return cmd
 }
 
@@ -31,7 +31,7 @@ change. What instances do by themselves, exports, tokens and configurations, is 
 	flags := addControlFlags(cmd)
 	cmd.Flags().BoolVar(&filter.All, "all", false, "list what instances did by themselves, too")
 	cmd.Flags().StringVar(&since, "since", "", "only those since this `time`: 2026-01-31T00:00:00Z, or 24h for a day ago")
-	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'quarantine show', 'payers remove', migrate, grant, 'export start', 'export publish',\n'export hold', 'export fail', token or configure")
+	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'quarantine show', 'payers remove', migrate, grant, 'audit prune', 'export start',\n'export publish', 'export hold', 'export fail', token, configure or prune")
 	cmd.Flags().StringVar(&filter.Object, "object", "", "only those on this `object`: 'export 17', 'payer bluecross'")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	output := addListOutput(cmd)
