@@ -23,7 +23,7 @@ func newAuditListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the newest changes that operators made", Args: cobra.NoArgs,
 		Long: `Lists the audit events: each command and each request to the admin API that changed something has left one, in the transaction of the
-change. What instances do by themselves, exports, tokens and configurations, is left out, unless --all or --action asks for it.
+change. What instances do by themselves, exports, tokens, configurations and pruning, is left out, unless --all or --action asks for it.
 --since takes an instant, or how long ago.`,
 		Example: `  ingestd audit list --since 24h
   ingestd audit list --since 2026-01-31T00:00:00Z --action cancel --output csv`,

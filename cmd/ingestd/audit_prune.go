@@ -51,6 +51,9 @@ to keep such records, it refuses without --force.`, store.AuditYears),
 
 // dayOrInstant reads a day, which begins in UTC, or an instant.
 func dayOrInstant(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, usageError{errors.New("--before is missing: expected a day such as 2020-01-31, or an instant such as 2020-01-31T00:00:00Z")}
+	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339Nano} {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at, nil

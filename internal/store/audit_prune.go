@@ -16,16 +16,17 @@ const auditBatch = 20_000
 
 // YoungAuditError says that events were to be pruned that are to be kept.
 type YoungAuditError struct {
-	// Before is from when on events are kept in any case, unless it is forced; or in any case at all, where that is Forced.
+	// Before is from when on events are kept, unless that is forced.
 	Before time.Time
+	// Forced says that it was, for a time that lies ahead of Before, which is now.
 	Forced bool
 }
 
 func (e *YoungAuditError) Error() string {
 	if e.Forced {
-		return "the time is not past yet: " + e.Before.UTC().Format(time.RFC3339) + " is now"
+		return "that time lies ahead: it is " + e.Before.UTC().Format(time.RFC3339) + " now"
 	}
-	return fmt.Sprintf("events since %s are younger than %d years, which HIPAA asks to keep them for (45 CFR 164.316(b)(2)(i))",
+	return fmt.Sprintf("events since %s are younger than the %d years for which HIPAA asks to keep them (45 CFR 164.316(b)(2)(i))",
 		e.Before.UTC().Format(time.RFC3339), AuditYears)
 }
 
