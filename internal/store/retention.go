@@ -56,6 +56,8 @@ type PruneOptions struct {
 	Proceed func() bool
 	// Pruned is told what each transaction has deleted.
 	Pruned func(table string, rows int64)
+	// Now is the host's clock; time.Now if nil.
+	Now func() time.Time
 }
 
 // defaultPruneBatch makes transactions of a few tens of milliseconds.
@@ -73,10 +75,18 @@ var errRoundOver = errors.New("the round is over")
 //
 // Lines of the quarantine go first, and exports only where no line of that age is left: that a later export has deleted something, which
 // RetryQuarantine looks for, is known as long as any line that it could bring back.
+//
+// What is old, the earlier of two clocks says, the database's and the host's: one that runs years ahead must not delete everything.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (complete bool, err error) {
 	now, err := s.Clock(ctx)
 	if err != nil {
 		return false, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if host := o.Now(); host.Before(now) {
+		now = host
 	}
 	p := pruner{store: s, options: o, batch: orDefault(o.Batch, defaultPruneBatch)}
 	r := o.Retention

@@ -567,3 +567,27 @@ func TestRetention_ends_with_its_context(t *testing.T) {
 		t.Errorf("complete %t, %v, want that it ends", complete, err)
 	}
 }
+
+func TestRetention_goes_by_the_earlier_of_two_clocks(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	past(t, s, "p", 100, "")
+	past(t, s, "p", 0, "")
+	recent(t, s, "p")
+	for _, c := range []struct {
+		host time.Duration // against the database's clock
+		want int64
+	}{{-80 * day, 0}, {80 * day, 1}} {
+		var rows int64
+		_, err := s.Prune(t.Context(), store.PruneOptions{
+			Retention: store.Retention{Exports: 30 * day}, Pruned: func(_ string, n int64) { rows += n },
+			Now: func() time.Time { return time.Now().Add(c.host) },
+		})
+		if err != nil || rows != c.want {
+			t.Errorf("a host's clock that is %s off: pruned %d, %v, want %d", c.host, rows, err, c.want)
+		}
+	}
+	if got := ids(t, s, "p"); len(got) != store.KeptExports+1 {
+		t.Errorf("%d exports are left: what is recent to the database went by the host's clock", len(got))
+	}
+}
