@@ -162,11 +162,17 @@ func TestRetention_keeps_whatever_its_age(t *testing.T) {
 		}, ""},
 		{"not_over", []export{{100, `state = 'held', finished_at = NULL, cleaned_up_at = NULL`, true}, {90, "", true}}, ""},
 		{"not_cleaned_up", []export{{100, `state = 'failed', cleaned_up_at = NULL`, true}, {95, failed, false}, {90, "", true}}, ""},
-		{"watermark", []export{{100, "", true}, {95, "", false}, {90, "", true}},
-			`INSERT INTO ingest.watermark (payer, series, resource_type, since, export_id) VALUES ('watermark', 's', '', now(), ($1::bigint[])[1])`},
-		{"incident", []export{{110, failed, false}, {100, failed, true}, {90, "", true}},
+		{
+			"watermark",
+			[]export{{100, "", true}, {95, "", false}, {90, "", true}},
+			`INSERT INTO ingest.watermark (payer, series, resource_type, since, export_id) VALUES ('watermark', 's', '', now(), ($1::bigint[])[1])`,
+		},
+		{
+			"incident",
+			[]export{{110, failed, false}, {100, failed, true}, {90, "", true}},
 			`INSERT INTO ingest.incident (payer, event, export_id, closed_at) VALUES
-				('incident', 'held', ($1::bigint[])[1], now()), ('incident', 'failed', ($1::bigint[])[2], NULL)`},
+				('incident', 'held', ($1::bigint[])[1], now()), ('incident', 'failed', ($1::bigint[])[2], NULL)`,
+		},
 		{"never_published", []export{{100, failed, true}, {90, failed, false}}, ""},
 		{"young", []export{{35, "", false}, {29, "", true}, {28, "", true}}, ""},
 	}
