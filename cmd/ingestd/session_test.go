@@ -139,6 +139,7 @@ func TestSession_of_an_export_in_the_foreground(t *testing.T) {
 	term.types(exitUsage, "payers", "remove", "bluecross")
 	term.types(exitDone, "payers", "remove", "bluecross", "--yes", "--output", "json")
 	term.types(exitFailed, "payers", "remove", "bluecross", "--yes")
+	term.types(exitFailed, "exports", "show", "1")
 	term.types(exitDone, "audit", "list")
 	term.compare("foreground")
 }
@@ -198,6 +199,9 @@ func controlSession(term *terminal, more ...string) {
 	types(exitDone, "audit", "export", "--since", "1h", "--until", "2100-01-01T00:00:00Z", "--output", "csv")
 	types(exitUsage, "audit", "export", "--since", "1h", "--until", "tomorrow")
 	types(exitDone, "audit", "list", "--since", "2100-01-01T00:00:00Z", "--output", "json")
+	term.sql("DELETE FROM ingest.export WHERE id = 1") // as pruning does
+	types(exitFailed, "exports", "show", "1")
+	types(exitFailed, "exports", "certificate", "1", "--output", "json")
 }
 
 func TestUsage_errors_say_what_was_expected_and_exit_with_2(t *testing.T) {

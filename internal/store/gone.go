@@ -18,9 +18,9 @@ type GoneError struct {
 
 func (e *GoneError) Error() string {
 	if e.Removed {
-		return fmt.Sprintf("export %d was removed with all that was stored of its payer, %s", e.ID, e.Payer)
+		return "no such export any more: it was removed with all that was stored of " + e.Payer
 	}
-	return fmt.Sprintf("export %d of %s is no longer kept: it is older than retention.exports", e.ID, e.Payer)
+	return "no such export any more: it was one of " + e.Payer + ", and is older than retention.exports"
 }
 
 // Is reports whether the target is ErrNoExport.

@@ -178,10 +178,14 @@ func (p *pruner) audit(ctx context.Context, tx pgx.Tx, done pruned) error {
 	return p.store.AuditTx(ctx, tx, Actor{}, ActionPrune, "retention", done.details)
 }
 
+// lineShare is how many rows of a batch a quarantined line counts as: up to a MiB is kept of one.
+const lineShare = 10
+
 // quarantine deletes quarantined lines of exports that ended before the given time, whether or not these are kept themselves. Lines are
 // looked at in their order, as far as the first that is younger.
 func (p *pruner) quarantine(ctx context.Context, before time.Time) error {
 	var after int64
+	page := max(1, p.batch/lineShare)
 	return p.drain(ctx, func(ctx context.Context, tx pgx.Tx) (pruned, error) {
 		var done pruned
 		var rows int64
@@ -194,7 +198,7 @@ func (p *pruner) quarantine(ctx context.Context, before time.Time) error {
 				RETURNING line.id
 			)
 			SELECT coalesce(max(id), 0), count(*) < $2 OR bool_or(created_at >= $3), (SELECT count(*) FROM gone) FROM page`,
-			after, p.batch, before).Scan(&after, &done.done, &rows)
+			after, page, before).Scan(&after, &done.done, &rows)
 		if err != nil {
 			return done, fmt.Errorf("delete quarantined lines: %w", err)
 		}
