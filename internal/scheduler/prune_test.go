@@ -61,7 +61,7 @@ func TestPrune_runs_with_the_engine_and_the_next_export_goes_on_from_the_waterma
 	if full.Kind != store.KindFull || second.Kind != store.KindIncremental {
 		t.Fatalf("got a %s and a %s export", full.Kind, second.Kind)
 	}
-	// Both are old, and so is a third one between them and those of today.
+	// Both are old, and as many of today as stay in any case came behind them.
 	execute(t, s, `INSERT INTO ingest.export (payer, kind, trigger, series, state, created_at, finished_at, cleaned_up_at)
 		SELECT 'p', 'incremental', 'schedule', 's', 'failed', at, at, at FROM (SELECT now() AS at, n FROM generate_series(1, $1::int) AS n) AS today`,
 		store.KeptExports)
