@@ -12,7 +12,7 @@ import (
 
 func newAuditCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Show who changed what, when and from where"}
-	cmd.AddCommand(newAuditListCommand(), newAuditExportCommand())
+	cmd.AddCommand(newAuditListCommand(), newAuditExportCommand(), newAuditPruneCommand())
 	return cmd
 }
 
@@ -23,7 +23,7 @@ func newAuditListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List the newest changes that operators made", Args: cobra.NoArgs,
 		Long: `Lists the audit events: each command and each request to the admin API that changed something has left one, in the transaction of the
-change. What instances do by themselves, exports, tokens and configurations, is left out, unless --all or --action asks for it.
+change. What instances do by themselves, exports, tokens, configurations and pruning, is left out, unless --all or --action asks for it.
 --since takes an instant, or how long ago.`,
 		Example: `  ingestd audit list --since 24h
   ingestd audit list --since 2026-01-31T00:00:00Z --action cancel --output csv`,
@@ -31,7 +31,7 @@ change. What instances do by themselves, exports, tokens and configurations, is 
 	flags := addControlFlags(cmd)
 	cmd.Flags().BoolVar(&filter.All, "all", false, "list what instances did by themselves, too")
 	cmd.Flags().StringVar(&since, "since", "", "only those since this `time`: 2026-01-31T00:00:00Z, or 24h for a day ago")
-	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'quarantine show', 'payers remove', migrate, grant, 'export start', 'export publish',\n'export hold', 'export fail', token or configure")
+	cmd.Flags().StringVar(&filter.Action, "action", "", "only this `action`: run, retry, cancel, release, reject, pause, resume,\n'quarantine retry', 'quarantine show', 'payers remove', migrate, grant, 'audit prune', 'export start',\n'export publish', 'export hold', 'export fail', token, configure or prune")
 	cmd.Flags().StringVar(&filter.Object, "object", "", "only those on this `object`: 'export 17', 'payer bluecross'")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	output := addListOutput(cmd)

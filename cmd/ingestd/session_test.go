@@ -71,6 +71,11 @@ func TestSession_from_a_key_to_a_migrated_database(t *testing.T) {
 	term.types(exitDone, "audit", "export", "--since", "1h")
 	term.types(exitDone, "audit", "export", "--since", "1h", "--output", "csv")
 	term.types(exitUsage, "audit", "export")
+	term.types(exitUsage, "audit", "prune")
+	term.types(exitUsage, "audit", "prune", "--before", "24h")
+	term.types(exitFailed, "audit", "prune", "--before", "2026-01-01")
+	term.types(exitFailed, "audit", "prune", "--before", "2100-01-01T00:00:00Z", "--force")
+	term.types(exitDone, "audit", "prune", "--before", "2000-01-01")
 	term.types(exitDone, "status")
 	term.types(exitDone, "exports", "list")
 	term.types(exitDone, "exports", "list", "--output", "json")
@@ -134,6 +139,7 @@ func TestSession_of_an_export_in_the_foreground(t *testing.T) {
 	term.types(exitUsage, "payers", "remove", "bluecross")
 	term.types(exitDone, "payers", "remove", "bluecross", "--yes", "--output", "json")
 	term.types(exitFailed, "payers", "remove", "bluecross", "--yes")
+	term.types(exitFailed, "exports", "show", "1")
 	term.types(exitDone, "audit", "list")
 	term.compare("foreground")
 }
@@ -195,6 +201,9 @@ func controlSession(term *terminal, more ...string) {
 	types(exitDone, "audit", "export", "--since", "1h", "--until", "2100-01-01T00:00:00Z", "--output", "csv")
 	types(exitUsage, "audit", "export", "--since", "1h", "--until", "tomorrow")
 	types(exitDone, "audit", "list", "--since", "2100-01-01T00:00:00Z", "--output", "json")
+	term.sql("DELETE FROM ingest.export WHERE id = 1") // as pruning does
+	types(exitFailed, "exports", "show", "1")
+	types(exitFailed, "exports", "certificate", "1", "--output", "json")
 }
 
 func TestUsage_errors_say_what_was_expected_and_exit_with_2(t *testing.T) {

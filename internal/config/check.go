@@ -83,6 +83,7 @@ func (p *parser) check() {
 	c.listeners(config)
 	p.checkKeys()
 	p.checkNotify()
+	c.retention(config.Retention)
 	checker{p, location{p.main, "tracing"}}.tracing(config.Tracing)
 	names := make(map[string]string)
 	for i := range config.Payers {

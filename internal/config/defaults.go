@@ -13,15 +13,16 @@ const (
 // builtIn is the configuration in which nothing was written.
 func builtIn() *Config {
 	return &Config{
-		Database: Database{Auth: AuthPassword, Schema: "fhir", MaxConnections: 10},
-		Admin:    Admin{Listen: "127.0.0.1:8090"},
-		JWKS:     JWKS{MaxAge: time.Hour},
-		Log:      Log{Level: "info", Format: LogAuto},
-		Tracing:  Tracing{SampleRatio: 1},
-		Shutdown: Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
-		Reload:   Reload{RemovedPayers: RemovedFinish},
-		ECS:      ECS{TaskProtection: true},
-		Workers:  Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
+		Database:  Database{Auth: AuthPassword, Schema: "fhir", MaxConnections: 10},
+		Admin:     Admin{Listen: "127.0.0.1:8090"},
+		JWKS:      JWKS{MaxAge: time.Hour},
+		Log:       Log{Level: "info", Format: LogAuto},
+		Tracing:   Tracing{SampleRatio: 1},
+		Shutdown:  Shutdown{Grace: 25 * time.Second}, // systemd and ECS kill after 30 s or more
+		Reload:    Reload{RemovedPayers: RemovedFinish},
+		Retention: Retention{Exports: 400 * 24 * time.Hour},
+		ECS:       ECS{TaskProtection: true},
+		Workers:   Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 	}
 }
 

@@ -185,6 +185,23 @@ var keys = map[string]key{
 		low: "0", high: "100000",
 	},
 
+	"retention": {text: "How long what is over is kept: [what grows, and what is pruned](operations.md#what-grows-and-what-is-pruned). `serve` prunes, in small " +
+		"steps. To be the same in each instance's configuration. The audit is never pruned by itself: [the audit](audit.md#retention)."},
+	"retention.exports": {
+		text: "How long an export is kept after its end, with its files, ledgers and quarantine; `0s` is for ever, and less than `168h` is refused. " +
+			"Whatever its age, what a payer's next exports, its status or its freshness rest on stays, and so do its last 30.",
+		low: "0s",
+	},
+	"retention.quarantine": {
+		text: "How long quarantined lines, which are PHI, are kept after the end of their export; at least `24h`, and no longer than `exports`.",
+		low:  "0s", standard: "`0s`: as long as `exports`",
+	},
+	"retention.history": {
+		text: "How long earlier versions of resources are kept in the history after they were replaced or removed; at least `24h`. What " +
+			"`fhir.as_of` says of an instant before that is not whole.",
+		low: "0s", standard: "`0s`: for ever",
+	},
+
 	"keys":      {text: "The private keys that sign client assertions."},
 	"keys[].id": {text: "The JWK's `kid`. Unique.", want: "the key's kid", number: true},
 	"keys[].private_key": {

@@ -9,7 +9,7 @@ import (
 // then: a new key belongs here only once something applies it.
 var live = []string{
 	"include", "payers", "keys", "log.level", "jwks.url", "reload.watch", "reload.removed_payers", "workers.chunk",
-	"database.indexes", "fleet.max_exports", "notify",
+	"database.indexes", "fleet.max_exports", "notify", "retention.exports", "retention.quarantine", "retention.history",
 }
 
 // Live are the paths of the keys that take effect without a restart, those of lists with everything beneath.

@@ -36,15 +36,16 @@ func TestLoad_fills_in_the_built_in_defaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &config.Config{
-		Database: config.Database{URL: "postgres://ingestd@db.example/fhir", Auth: "password", Schema: "fhir", MaxConnections: 10},
-		Admin:    config.Admin{Listen: "127.0.0.1:8090"},
-		JWKS:     config.JWKS{MaxAge: time.Hour},
-		Log:      config.Log{Level: "info", Format: config.LogAuto},
-		Tracing:  config.Tracing{SampleRatio: 1},
-		Shutdown: config.Shutdown{Grace: 25 * time.Second},
-		Reload:   config.Reload{RemovedPayers: "finish"},
-		ECS:      config.ECS{TaskProtection: true},
-		Workers:  config.Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
+		Database:  config.Database{URL: "postgres://ingestd@db.example/fhir", Auth: "password", Schema: "fhir", MaxConnections: 10},
+		Admin:     config.Admin{Listen: "127.0.0.1:8090"},
+		JWKS:      config.JWKS{MaxAge: time.Hour},
+		Log:       config.Log{Level: "info", Format: config.LogAuto},
+		Tracing:   config.Tracing{SampleRatio: 1},
+		Shutdown:  config.Shutdown{Grace: 25 * time.Second},
+		Reload:    config.Reload{RemovedPayers: "finish"},
+		Retention: config.Retention{Exports: 400 * 24 * time.Hour},
+		ECS:       config.ECS{TaskProtection: true},
+		Workers:   config.Workers{Control: 8, Downloads: 8, Chunk: 4 << 20},
 		Keys: []config.Key{{
 			ID: "k1", PrivateKey: "file:/etc/ingestd/k1.pem", State: "active", Source: "testdata/good/minimal.yaml:3",
 		}},

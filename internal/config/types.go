@@ -5,20 +5,21 @@ import "time"
 // Config is the whole configuration of one ingestd instance: the YAML file with its include files merged, defaults
 // applied and every value checked. Its shape mirrors the file, so that a reader who knows one knows the other.
 type Config struct {
-	Include  []string `yaml:"include"`
-	Database Database `yaml:"database"`
-	Admin    Admin    `yaml:"admin"`
-	JWKS     JWKS     `yaml:"jwks"`
-	Log      Log      `yaml:"log"`
-	Tracing  Tracing  `yaml:"tracing"`
-	Shutdown Shutdown `yaml:"shutdown"`
-	Reload   Reload   `yaml:"reload"`
-	Workers  Workers  `yaml:"workers"`
-	Notify   []Notify `yaml:"notify"`
-	Fleet    Fleet    `yaml:"fleet"`
-	ECS      ECS      `yaml:"ecs"`
-	Keys     []Key    `yaml:"keys"`
-	Payers   []Payer  `yaml:"payers"`
+	Include   []string  `yaml:"include"`
+	Database  Database  `yaml:"database"`
+	Admin     Admin     `yaml:"admin"`
+	JWKS      JWKS      `yaml:"jwks"`
+	Log       Log       `yaml:"log"`
+	Tracing   Tracing   `yaml:"tracing"`
+	Shutdown  Shutdown  `yaml:"shutdown"`
+	Reload    Reload    `yaml:"reload"`
+	Workers   Workers   `yaml:"workers"`
+	Notify    []Notify  `yaml:"notify"`
+	Fleet     Fleet     `yaml:"fleet"`
+	Retention Retention `yaml:"retention"`
+	ECS       ECS       `yaml:"ecs"`
+	Keys      []Key     `yaml:"keys"`
+	Payers    []Payer   `yaml:"payers"`
 
 	// Files are the files that were read: the main one, then the included ones.
 	Files []string `yaml:"-"`
@@ -156,6 +157,16 @@ var NotifyEvents = []string{"failed", "held", "stale", "recovered"}
 type Fleet struct {
 	// MaxExports is the number of exports that run at once; 0 is no bound.
 	MaxExports int `yaml:"max_exports"`
+}
+
+// Retention says how long what is over is kept. It is to be the same on each instance.
+type Retention struct {
+	// Exports is how long an export is kept after its end, with its files and ledgers; 0 is for ever.
+	Exports time.Duration `yaml:"exports"`
+	// Quarantine is how long quarantined lines are kept after the end of their export; 0 is as long as Exports.
+	Quarantine time.Duration `yaml:"quarantine"`
+	// History is how long earlier versions of resources are kept after their end; 0 is for ever.
+	History time.Duration `yaml:"history"`
 }
 
 // Key is a private key that signs client assertions.

@@ -176,6 +176,7 @@ func (d *Daemon) tuning(c *config.Config) (scheduler.Tuning, error) {
 	}
 	return scheduler.Tuning{
 		ChunkBytes: int(c.Workers.Chunk), MaxExports: c.Fleet.MaxExports, Indexes: Indexes(c.Database), Notifier: notifier,
+		Retention: store.Retention(c.Retention),
 	}, nil
 }
 

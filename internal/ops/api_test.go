@@ -382,3 +382,11 @@ func TestClient_sends_its_token_nowhere_else_and_names_what_is_no_API(t *testing
 		t.Errorf("the redirect was followed: %v, %v", pauses, err)
 	}
 }
+
+func TestAPI_answers_410_for_an_export_that_is_gone(t *testing.T) {
+	t.Parallel()
+	p := Explain(fmt.Errorf("show it: %w", &store.GoneError{ID: 17, Payer: "p"}))
+	if p.Status != http.StatusGone || p.Code != "export_gone" || !strings.Contains(p.Hint, "export 17") {
+		t.Errorf("got %+v", p)
+	}
+}

@@ -38,6 +38,7 @@ type Metrics struct {
 	copying     *prometheus.CounterVec
 	jobFailures *prometheus.CounterVec
 	notified    *prometheus.CounterVec
+	pruned      *prometheus.CounterVec
 	chunks      prometheus.Histogram
 	http        *httpMetrics
 	reload      *reloadMetrics
@@ -66,6 +67,7 @@ func NewMetrics(o MetricsOptions) *Metrics {
 		copying:     counterVec("ingestd_copy_seconds_total", "Time in which chunks were copied to Postgres and committed.", "payer"),
 		jobFailures: counterVec("ingestd_job_failures_total", "Failed attempts of jobs on this instance, by the code of the failure.", "payer", "job", "code"),
 		notified:    counterVec("ingestd_notifications_total", "Attempts of this instance to deliver a notification, by target and result.", "target", "result"),
+		pruned:      counterVec("ingestd_pruned_rows_total", "Rows that this instance deleted because they are kept no longer, by table.", "table"),
 		chunks: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ingestd_chunk_duration_seconds", Help: "How long a chunk took to copy and commit.",
 			Buckets: []float64{0.01, 0.05, 0.25, 1, 5, 30},
@@ -77,8 +79,11 @@ func NewMetrics(o MetricsOptions) *Metrics {
 		ConstLabels: prometheus.Labels{"version": o.Version, "goversion": runtime.Version()},
 	})
 	build.Set(1)
+	for _, table := range store.PrunedTables() {
+		m.pruned.WithLabelValues(table)
+	}
 	m.reload = newReloadMetrics(m.registry)
-	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.wireBytes, m.copied, m.copying, m.jobFailures, m.notified, m.chunks, build,
+	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.wireBytes, m.copied, m.copying, m.jobFailures, m.notified, m.pruned, m.chunks, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newFleetCollector(o), certificateCollector{config: o.Config})
 	if o.Store != nil {
@@ -133,4 +138,9 @@ func (m *Metrics) JobFailed(payer, job, code string) {
 // Notified implements scheduler.Observer.
 func (m *Metrics) Notified(target, result string) {
 	m.notified.WithLabelValues(target, result).Inc()
+}
+
+// Pruned implements scheduler.Observer.
+func (m *Metrics) Pruned(table string, rows int64) {
+	m.pruned.WithLabelValues(table).Add(float64(rows))
 }

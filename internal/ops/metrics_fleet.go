@@ -72,7 +72,7 @@ var phases = []store.State{
 }
 
 // queues are those of the job engine; those of runs in the foreground are one.
-var queues = []string{"control", "bulk", "notify", "fleet", "foreground"}
+var queues = []string{"control", "bulk", "notify", "fleet", "retention", "foreground"}
 
 // Describe implements prometheus.Collector.
 func (c *fleetCollector) Describe(descs chan<- *prometheus.Desc) {

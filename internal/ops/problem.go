@@ -2,6 +2,7 @@ package ops
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
 	"ingestd/internal/scheduler"
@@ -34,11 +35,15 @@ func Explain(err error) *Problem {
 	var state *scheduler.StateError
 	var series *scheduler.SeriesChangedError
 	var payer *scheduler.UnknownPayerError
+	var gone *store.GoneError
 	var tooOld *store.SchemaTooOldError
 	var tooNew *store.SchemaTooNewError
 	switch {
 	case errors.As(err, &payer):
 		p.Code, p.Status, p.Hint = CodeUnknownPayer, http.StatusNotFound, "'ingestd status' names the payers"
+	case errors.As(err, &gone):
+		p.Code, p.Status = "export_gone", http.StatusGone
+		p.Hint = fmt.Sprintf("'ingestd audit list --all --object \"export %d\"' tells what became of it", gone.ID)
 	case errors.Is(err, store.ErrNoExport):
 		p.Code, p.Status, p.Hint = "no_export", http.StatusNotFound, "'ingestd exports list' names the exports"
 	case errors.Is(err, store.ErrNoQuarantinedLine):

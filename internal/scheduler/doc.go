@@ -11,6 +11,7 @@
 //	clean_up.go        DELETE at the payer, drop what is left of staging
 //	build_indexes.go   build the indexes that the configuration lists
 //	reap.go            enqueue again what a dead instance left behind
+//	prune.go           delete what is kept no longer
 //	notify.go          tell webhooks what failed, is held or stale, and what has recovered
 //
 // Every job ends in one transaction that holds its change of state, the next job and its own completion, so a crash

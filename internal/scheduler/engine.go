@@ -27,12 +27,14 @@ import (
 
 // The queues that every daemon works. Loads and publishes have one of their own, so that they never keep a poll waiting;
 // it takes no more of them at once than there are connections for bulk work. So have notifications, whose targets may hang, and the
-// housekeeping of the fleet: a thousand kick-offs that are due at once do not keep the reaper waiting.
+// housekeeping of the fleet: a thousand kick-offs that are due at once do not keep the reaper waiting. Pruning, which may take its time,
+// has one that it cannot keep the reaper waiting in, and that instances of older versions, which do not know of it, do not work.
 const (
 	queueControl = "control"
 	queueBulk    = "bulk"
 	queueNotify  = "notify"
 	queueFleet   = "fleet"
+	queuePrune   = "retention"
 )
 
 // Payer is a payer as the engine needs it: its settings and the client that speaks to it.
@@ -55,6 +57,8 @@ type Observer interface {
 	JobFailed(payer, job, code string)
 	// Notified is called for each attempt to deliver a notification: result is delivered, failed or given_up.
 	Notified(target, result string)
+	// Pruned is called for each transaction that deletes what is kept no longer, with one of store.PrunedTables.
+	Pruned(table string, rows int64)
 }
 
 // Options are what an Engine needs.
@@ -75,6 +79,8 @@ type Options struct {
 	Queue string
 	// ReapInterval is how often the leader looks for what dead instances left behind; 5 s if 0.
 	ReapInterval time.Duration
+	// PruneInterval is how often the leader has pruned what is kept no longer; 10 min if 0.
+	PruneInterval time.Duration
 	// Tuning is what Reconfigure can exchange.
 	Tuning Tuning
 	// Busy, where set, is called when a load or a publish begins; what it returns is called when that ends.
@@ -115,6 +121,7 @@ func New(o Options) (*Engine, error) {
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
+	o.PruneInterval = orDefault(o.PruneInterval, pruneInterval)
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
@@ -133,6 +140,7 @@ func New(o Options) (*Engine, error) {
 	river.AddWorker(workers, &cleanUpWorker{engine: e})
 	river.AddWorker(workers, &buildIndexesWorker{engine: e})
 	river.AddWorker(workers, &reapWorker{engine: e})
+	river.AddWorker(workers, &pruneWorker{engine: e})
 	river.AddWorker(workers, newNotifyWorker(e))
 
 	if err := newTicker(e).follow(e.roster.all()); err != nil {
@@ -140,7 +148,7 @@ func New(o Options) (*Engine, error) {
 	}
 	queues := map[string]river.QueueConfig{
 		queueControl: {MaxWorkers: o.Control}, queueBulk: {MaxWorkers: o.Downloads}, queueNotify: {MaxWorkers: notifyWorkers},
-		queueFleet: {MaxWorkers: 1},
+		queueFleet: {MaxWorkers: 1}, queuePrune: {MaxWorkers: 1},
 	}
 	cooldown, poll := 20*time.Millisecond, 500*time.Millisecond
 	if o.Queue != "" {
@@ -237,11 +245,16 @@ func (e *Engine) keepTime(ctx context.Context) {
 }
 
 // periodicJobs are what the leader enqueues: the housekeeping of the fleet. A run in the foreground may lead as well: what it
-// enqueues here, the daemons do.
+// enqueues here, the daemons do. It does not enqueue what can wait until a daemon leads, and would pile up where there is none.
 func (e *Engine) periodicJobs() []*river.PeriodicJob {
-	return []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
+	jobs := []*river.PeriodicJob{river.NewPeriodicJob(river.PeriodicInterval(e.options.ReapInterval),
 		func() (river.JobArgs, *river.InsertOpts) { return reapArgs{}, &river.InsertOpts{Queue: queueFleet} },
 		&river.PeriodicJobOpts{RunOnStart: true})}
+	if e.options.Queue == "" {
+		jobs = append(jobs, river.NewPeriodicJob(river.PeriodicInterval(e.options.PruneInterval),
+			func() (river.JobArgs, *river.InsertOpts) { return pruneArgs{}, nil }, &river.PeriodicJobOpts{RunOnStart: true}))
+	}
+	return jobs
 }
 
 // insertTx enqueues a job in the caller's transaction, on the queue of the export.
@@ -324,6 +337,7 @@ func (nobody) FileRead(string, int64)           {}
 func (nobody) ExportEnded(string, store.Export) {}
 func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}
+func (nobody) Pruned(string, int64)             {}
 
 // quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
 type quieter struct{ slog.Handler }

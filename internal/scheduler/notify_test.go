@@ -356,8 +356,8 @@ func TestNotify_is_given_up_after_a_day_and_left_to_others_where_the_target_is_n
 	if err := w.Work(t.Context(), job(recent+1, "hook", 0)); err != nil {
 		t.Errorf("a notification that is gone: got %v, want that it ends", err)
 	}
-	if err := s.PruneNotifications(t.Context(), 24*time.Hour); err != nil {
-		t.Fatal(err)
+	if n, err := s.PruneNotifications(t.Context(), 24*time.Hour); err != nil || n != 1 {
+		t.Fatalf("pruned %d: %v", n, err)
 	}
 	if n := number(t, s, `SELECT count(*) FROM ingest.notification`); n != 1 {
 		t.Errorf("%d notifications are left, want the recent one", n)

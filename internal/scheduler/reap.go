@@ -18,12 +18,6 @@ import (
 // reapGrace is how long a job may be overdue before the reaper looks who is at work on it.
 const reapGrace = 10 * time.Second
 
-// tickRetention is how long ticks are kept, to show what the schedule did.
-const tickRetention = 90 * 24 * time.Hour
-
-// settingsRetention is how long the settings that an export began with are kept after its end, to tell what it asked for.
-const settingsRetention = 90 * 24 * time.Hour
-
 // reapArgs ask to look for what dead instances left behind.
 type reapArgs struct{}
 
@@ -41,9 +35,7 @@ type reapWorker struct {
 // Work implements river.Worker.
 func (w *reapWorker) Work(ctx context.Context, _ *river.Job[reapArgs]) error {
 	e := w.engine
-	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx),
-		e.store.PruneTicks(ctx, tickRetention), e.store.PruneNotifications(ctx, notifyRetention),
-		e.store.PruneSettings(ctx, settingsRetention))
+	return errors.Join(e.store.HastenOrphans(ctx, beatPatience, reapGrace), e.reap(ctx, 0), e.warnOfLate(ctx), e.tellStale(ctx))
 }
 
 // warnOfLate warns of exports whose files expire before they are loaded, while more downloads can still help.

@@ -13,6 +13,8 @@ type Tuning struct {
 	MaxExports int
 	// Indexes are what the tables get beside their own.
 	Indexes []store.Index
+	// Retention is how long what is over is kept; without it, for ever.
+	Retention store.Retention
 	// Notifier sends notifications; nil tells nobody anything.
 	Notifier *notify.Sender
 }

@@ -51,6 +51,7 @@ const (
 	ActionMigrate         = "migrate"
 	ActionGrant           = "grant"
 	ActionShowQuarantine  = "quarantine show"
+	ActionPruneAudit      = "audit prune"
 )
 
 // Actions of instances by themselves, day and night.
@@ -61,10 +62,11 @@ const (
 	ActionExportFail    = "export fail"
 	ActionToken         = "token"
 	ActionConfigure     = "configure"
+	ActionPrune         = "prune"
 )
 
 // routine are the actions of instances by themselves. A list of what operators changed leaves them out.
-var routine = []string{ActionExportStart, ActionExportPublish, ActionExportHold, ActionExportFail, ActionToken, ActionConfigure}
+var routine = []string{ActionExportStart, ActionExportPublish, ActionExportHold, ActionExportFail, ActionToken, ActionConfigure, ActionPrune}
 
 // ExportObject is the object of an audit event about an export.
 func ExportObject(id int64) string { return fmt.Sprintf("export %d", id) }

@@ -70,7 +70,7 @@ type CertifiedLedger struct {
 	Ghosts  int64 `json:"ghosts"`
 }
 
-// Certificate returns the certificate of an export; ErrNoExport where there is none. Only that of a published export is final.
+// Certificate returns the certificate of an export; the errors are those of Export. Only that of a published export is final.
 func (s *Store) Certificate(ctx context.Context, id int64) (Certificate, error) {
 	e, err := s.Export(ctx, id)
 	if err != nil {

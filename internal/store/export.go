@@ -221,9 +221,13 @@ func (s *Store) CreateExportTx(ctx context.Context, tx pgx.Tx, n NewExport) (int
 	return id, keepSettingsTx(ctx, tx, n.Payer, n.Settings)
 }
 
-// Export returns the export of that number; ErrNoExport where there is none.
+// Export returns the export of that number; ErrNoExport where there is none, as a *GoneError where there was one.
 func (s *Store) Export(ctx context.Context, id int64) (Export, error) {
-	return exportRow(ctx, s.pool, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, id)
+	e, err := exportRow(ctx, s.pool, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, id)
+	if errors.Is(err, ErrNoExport) {
+		return e, s.gone(ctx, id)
+	}
+	return e, err
 }
 
 // ExportTx is Export as the transaction sees it.

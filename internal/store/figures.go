@@ -74,7 +74,7 @@ func (s *Store) Figures(ctx context.Context, payers []string) (Figures, error) {
 		return err //nolint:wrapcheck // wrapped below, once for all
 	})
 	batch.Queue(`
-		SELECT CASE WHEN queue IN ('control', 'bulk', 'notify', 'fleet') THEN queue ELSE 'foreground' END AS name,
+		SELECT CASE WHEN queue IN ('control', 'bulk', 'notify', 'fleet', 'retention') THEN queue ELSE 'foreground' END AS name,
 			count(*) FILTER (WHERE due), count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE NOT due AND state <> 'running'),
 			coalesce(extract(epoch FROM now() - min(scheduled_at) FILTER (WHERE due)), 0)::float8
 		FROM (

@@ -43,15 +43,20 @@ func (s *Store) Notification(ctx context.Context, id int64) (Notification, error
 	return n, nil
 }
 
-// PruneNotifications forgets notifications, and incidents that are over, that are older than keep.
-func (s *Store) PruneNotifications(ctx context.Context, keep time.Duration) error {
-	for _, sql := range []string{
-		`DELETE FROM ingest.notification WHERE occurred_at < now() - $1::interval`,
-		`DELETE FROM ingest.incident WHERE closed_at < now() - $1::interval`,
-	} {
-		if _, err := s.pool.Exec(ctx, sql, keep); err != nil {
-			return fmt.Errorf("prune the notifications: %w", err)
-		}
+// PruneNotifications forgets notifications that are older than keep, and returns how many.
+func (s *Store) PruneNotifications(ctx context.Context, keep time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM ingest.notification WHERE occurred_at < now() - $1::interval`, keep)
+	if err != nil {
+		return 0, fmt.Errorf("prune the notifications: %w", err)
 	}
-	return nil
+	return tag.RowsAffected(), nil
+}
+
+// PruneIncidents forgets incidents that have been over for longer than keep, and returns how many.
+func (s *Store) PruneIncidents(ctx context.Context, keep time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM ingest.incident WHERE closed_at < now() - $1::interval`, keep)
+	if err != nil {
+		return 0, fmt.Errorf("prune the incidents: %w", err)
+	}
+	return tag.RowsAffected(), nil
 }

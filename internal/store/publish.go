@@ -460,12 +460,15 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 }
 
 // ofLaterExport is the SQL for whether a published row was written by an export of a later instant than the given one: what the payer
-// said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is.
+// said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is. Of an export that has
+// been pruned the instant is not known any more: what was published after the given one's counts as later.
 func ofLaterExport(table string, exportID int64) string {
-	return fmt.Sprintf(`%s.export_id IN (
+	return fmt.Sprintf(`(%[1]s.export_id IN (
 		SELECT later.id FROM ingest.export AS later JOIN ingest.export AS this ON this.payer = later.payer
-		WHERE this.id = %d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
-			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))`, table, exportID)
+		WHERE this.id = %[2]d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
+			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))
+		OR %[1]s.ingested_at > (SELECT least(transaction_at, manifest_at) FROM ingest.export WHERE id = %[2]d AND transaction_at IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM ingest.export AS wrote WHERE wrote.id = %[1]s.export_id))`, table, exportID)
 }
 
 // isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no

@@ -49,7 +49,7 @@ const retryBytes = 16 << 20
 // Errors: ErrNoExport, ErrNotPublished, ErrOvertaken, ErrExportRunning while an export of the payer is at work.
 func (s *Store) RetryQuarantine(ctx context.Context, exportID int64, o RetryOptions) (Retried, error) {
 	var all Retried
-	e, err := exportRow(ctx, s.pool, `SELECT `+exportColumns+` FROM ingest.export WHERE id = $1`, exportID)
+	e, err := s.Export(ctx, exportID)
 	if err != nil {
 		return all, err
 	}

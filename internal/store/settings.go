@@ -33,15 +33,16 @@ func keepSettingsTx(ctx context.Context, tx pgx.Tx, payer string, s Settings) er
 }
 
 // PruneSettings forgets settings with which no export began for the given time, and which none needs that is not over and cleaned up.
-func (s *Store) PruneSettings(ctx context.Context, unused time.Duration) error {
-	_, err := s.pool.Exec(ctx, `
+// It returns how many.
+func (s *Store) PruneSettings(ctx context.Context, unused time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `
 		DELETE FROM ingest.settings AS kept WHERE created_at < now() - $1::interval AND NOT EXISTS (
 			SELECT FROM ingest.export WHERE payer = kept.payer AND settings = kept.digest
 				AND (cleaned_up_at IS NULL OR created_at >= now() - $1::interval))`, unused)
 	if err != nil {
-		return fmt.Errorf("forget settings that no export needs: %w", err)
+		return 0, fmt.Errorf("forget settings that no export needs: %w", err)
 	}
-	return nil
+	return tag.RowsAffected(), nil
 }
 
 // Settings returns the settings that an export of the payer began with; ErrNoSettings where there are none of that digest.

@@ -55,8 +55,8 @@ func TestSettings_are_forgotten_when_no_export_has_needed_them_for_long(t *testi
 	end(start("again", "used again"), true)
 	exec(`UPDATE ingest.settings SET created_at = now() - interval '100 days' WHERE payer = 'again'`) // as an older binary leaves it
 
-	if err := s.PruneSettings(t.Context(), long); err != nil {
-		t.Fatal(err)
+	if n, err := s.PruneSettings(t.Context(), long); err != nil || n != 1 {
+		t.Fatalf("pruned %d: %v", n, err)
 	}
 	for _, c := range []struct {
 		payer, digest string
@@ -102,7 +102,10 @@ func TestSettings_that_an_export_begins_with_meanwhile_are_not_forgotten(t *test
 	}
 	pruned := make(chan error, 1)
 	begin("p", func() {
-		go func() { pruned <- s.PruneSettings(t.Context(), 90*24*time.Hour) }()
+		go func() {
+			_, err := s.PruneSettings(t.Context(), 90*24*time.Hour)
+			pruned <- err
+		}()
 		waitForLock(t, s)
 	})
 	if err := <-pruned; err != nil {

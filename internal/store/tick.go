@@ -117,16 +117,16 @@ func (s *Store) NoteTickTx(ctx context.Context, tx pgx.Tx, payer string, schedul
 		payer, schedule, due, outcome, id)
 }
 
-// PruneTicks forgets ticks that are older than keep, but for the last of each schedule, which says where to go on.
-func (s *Store) PruneTicks(ctx context.Context, keep time.Duration) error {
-	_, err := s.pool.Exec(ctx, `
+// PruneTicks forgets ticks that are older than keep, but for the last of each schedule, which says where to go on. It returns how many.
+func (s *Store) PruneTicks(ctx context.Context, keep time.Duration) (int64, error) {
+	tag, err := s.pool.Exec(ctx, `
 		DELETE FROM ingest.tick AS old WHERE fired_at < now() - $1::interval AND EXISTS (
 			SELECT FROM ingest.tick AS later
 			WHERE later.payer = old.payer AND later.schedule = old.schedule AND later.due_at > old.due_at)`, keep)
 	if err != nil {
-		return fmt.Errorf("prune the ticks: %w", err)
+		return 0, fmt.Errorf("prune the ticks: %w", err)
 	}
-	return nil
+	return tag.RowsAffected(), nil
 }
 
 // OverdueExport is an export whose next job should have run but has not: its instance died, or the job was lost.

@@ -21,7 +21,7 @@ import (
 
 // top are the keys that stand at the top of a configuration; what has none of them is settings of a payer.
 var top = []string{
-	"include", "defaults", "database", "admin", "jwks", "log", "shutdown", "reload", "workers", "notify", "fleet", "keys", "payers",
+	"include", "defaults", "database", "admin", "jwks", "log", "shutdown", "reload", "workers", "notify", "fleet", "retention", "keys", "payers",
 }
 
 // whole makes a configuration of a fragment: what it does not show, and a configuration needs, is added.

@@ -13,7 +13,7 @@ import (
 )
 
 // historyLength is how many runs the strip of a payer shows.
-const historyLength = 30
+const historyLength = store.KeptExports
 
 // snapshot is the state of the fleet at an instant.
 type snapshot struct {
