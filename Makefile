@@ -35,7 +35,7 @@ other-tests: # what has a module of its own, and the simulations at their full l
 	@$(MAKE) --no-print-directory cover
 	@$(MAKE) --no-print-directory browser-test
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
-	for tool in image kubernetes mutation release terraform docs; do (cd tools/$$tool && $(GO) test -count=1 ./...) || exit 1; done
+	for tool in image kubernetes mutation release terraform docs; do (cd tools/$$tool && $(GO) test -count=1 -timeout 20m ./...) || exit 1; done
 
 .PHONY: browser-test
 browser-test: postgres ## Drive the status page in Chromium, and look for barriers

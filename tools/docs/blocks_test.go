@@ -94,6 +94,12 @@ func (b *block) unknown() string {
 	return ""
 }
 
+// idle waits for the exports that the daemon is at, which a page starts or which follow from one, like that of a group's newcomers: a reader of
+// the page does not type the next command within the same second.
+const idle = `until [ "$(psql -XAt "$DATABASE_URL" -c "SELECT count(*) FROM ingest.export WHERE state NOT IN ('published', 'failed', 'canceled', 'held')")" = 0 ]
+do sleep 0.1; done
+`
+
 // execute runs the blocks of a page in one shell, in their order, and compares what they print with what the page shows.
 func (s *site) execute(p *page) {
 	s.t.Helper()
@@ -119,6 +125,9 @@ func (s *site) execute(p *page) {
 		}
 		if s.stranger {
 			continue
+		}
+		if p.daemon {
+			script.WriteString(idle)
 		}
 		// A payer takes the keys that it is given.
 		script.WriteString("if ingestd keys jwks --config \"$INGESTD_CONFIG\" >\"$OUT/jwks\" 2>/dev/null; then cp \"$OUT/jwks\" \"$OUT/registered.json\"; fi\n")

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds every wait; the machine may be slow.
-const patience = 3 * time.Minute
+const patience = 8 * time.Minute
 
 // Where things stand in the pages, and on the site that the commands find.
 const (
