@@ -63,7 +63,7 @@ func (w *world) measure(ctx context.Context) ([]Series, error) {
 			return nil, err
 		}
 		if !pause(ctx, time.Until(begin.Add(time.Duration(taken)*every))) {
-			return nil, context.Cause(ctx)
+			return nil, context.Cause(ctx) //nolint:wrapcheck // the caller's own word
 		}
 	}
 	return m.judged()
