@@ -295,8 +295,8 @@ func (g *generator) deletions(ctx context.Context, sel selection, yield func(id 
 			return fmt.Errorf("walk generated data: %w", ctx.Err())
 		}
 		l, ok := e.lifeOf(k, i)
-		// Who was born after `since` never reached the client and needs no deletion.
-		if !ok || l.died == never || e.instant(k, i, l.born) > since || e.times[l.died] <= since {
+		// Also who was born after `since`: a client that asks with an overlap has it from an export of that time.
+		if !ok || l.died == never || e.times[l.died] <= since {
 			continue
 		}
 		if !yield(string(e.appendID(nil, k, i))) {

@@ -18,8 +18,8 @@ type source interface {
 	// write calls yield with each line of a piece, newline included, until yield returns false. The line is valid until
 	// yield returns.
 	write(ctx context.Context, p piece, yield func(line []byte) bool) error
-	// deletions calls yield with the id of each resource that a client who was up to date at sel.since still has and
-	// that is gone in the selected round.
+	// deletions calls yield with the id of each resource that was deleted after sel.since and is gone in the selected round, whether
+	// or not the client ever had it (Bulk Data 3.0, manifest `deleted`).
 	deletions(ctx context.Context, sel selection, yield func(id string) bool) error
 	// identify returns the id of a line of this source, "" where it has none.
 	identify(line []byte) string
