@@ -62,7 +62,12 @@ func (s Secret) String() string {
 	}
 	// A password may stand in the user's part, or among the parameters.
 	u.RawQuery, u.Fragment = "", ""
-	return u.Redacted()
+	// net/url leaves the slashes out where nothing stands behind them, as in postgres://, which leaves all to the environment.
+	shown := u.Redacted()
+	if shown == u.Scheme+":" {
+		shown += "//"
+	}
+	return shown
 }
 
 // GoString redacts the secret under %#v.
