@@ -22,7 +22,6 @@ build: ## Build build/ingestd
 .PHONY: test
 test: postgres pgbouncer promtool ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
-	@scripts/browser
 	@# Side by side: tests wait for processes and databases for much of their time.
 	@$(MAKE) --no-print-directory -j 2 race-test other-tests
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -27,22 +28,21 @@ alert; without an argument, the names of all. It needs neither a configuration n
 			return nil
 		},
 	}
-	runbooks := readRunbooks(docs.Runbooks)
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		var names []string
-		for _, r := range runbooks {
+		for _, r := range runbooks() {
 			names = append(names, r.name)
 		}
 		return names, cobra.ShellCompDirectiveNoFileComp
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return listRunbooks(cmd.OutOrStdout(), runbooks)
+			return listRunbooks(cmd.OutOrStdout(), runbooks())
 		}
-		for _, r := range runbooks {
+		for _, r := range runbooks() {
 			if strings.EqualFold(r.name, args[0]) {
 				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s\n", r.name, r.text); err != nil {
 					return fmt.Errorf("print the runbook: %w", err)
@@ -57,7 +57,7 @@ alert; without an argument, the names of all. It needs neither a configuration n
 
 // moreAbout is the command that says more about a code; "" where there is no more to say.
 func moreAbout(code string) string {
-	for _, r := range readRunbooks(docs.Runbooks) {
+	for _, r := range runbooks() {
 		if r.name == code {
 			return "ingestd explain " + code
 		}
@@ -71,6 +71,9 @@ type runbook struct {
 	name    string
 	text    string
 }
+
+// runbooks are those of this version. Few commands need them: they are read at the first question.
+var runbooks = sync.OnceValue(func() []runbook { return readRunbooks(docs.Runbooks) })
 
 var (
 	markdownLink    = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)

@@ -61,6 +61,9 @@ func (i *instance) start(ctx context.Context) error {
 	})
 }
 
+// name is what it is called in figures.
+func (i *instance) name() string { return fmt.Sprintf("instance %d", i.number) }
+
 func (i *instance) launch() error {
 	log, err := os.OpenFile(i.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -54,7 +54,7 @@ func (w *world) measure(ctx context.Context) ([]Series, error) {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer func() { _ = db.Close(context.WithoutCancel(ctx)) }()
-	m := &measurement{w: w, db: db, client: &http.Client{Timeout: scrapeTimeout}, series: make(map[[2]string]*Series)}
+	m := newMeasurement(w, db)
 	defer m.client.CloseIdleConnections()
 
 	begin, every := time.Now(), max(w.options.Duration/looks, leastLook)
@@ -74,10 +74,27 @@ type measurement struct {
 	w      *world
 	db     *pgx.Conn
 	client *http.Client
-	series map[[2]string]*Series
-	order  []*Series
+	// series are in the order in which they are shown: those of one measure beside each other.
+	series []*Series
 	looks  int
 	wal    []walAt
+}
+
+// ofDatabase is whose the figures of Postgres are.
+const ofDatabase = "Postgres"
+
+func newMeasurement(w *world, db *pgx.Conn) *measurement {
+	m := &measurement{w: w, db: db, client: &http.Client{Timeout: scrapeTimeout}}
+	for _, figure := range ofInstance {
+		for _, i := range w.instances {
+			m.series = append(m.series, &Series{Measure: figure.measure, Of: i.name(), allowance: figure.allowed})
+		}
+	}
+	for _, figure := range ofPostgres {
+		m.series = append(m.series, &Series{Measure: figure.measure, Of: ofDatabase, allowance: figure.allowed})
+	}
+	m.series = append(m.series, &Series{Measure: walMeasure, Of: ofDatabase, allowance: walAllowed})
+	return m
 }
 
 // walAt is how much WAL there had been written at a time.
@@ -95,7 +112,7 @@ func (m *measurement) look(ctx context.Context, at time.Duration) error {
 		}
 		m.w.peak(metrics)
 		for _, figure := range ofInstance {
-			m.add(figure.measure, fmt.Sprintf("instance %d", i.number), at, sample(metrics, figure.metric)/figure.unit)
+			m.add(figure.measure, i.name(), at, sample(metrics, figure.metric)/figure.unit)
 		}
 	}
 	for _, figure := range ofPostgres {
@@ -104,7 +121,7 @@ func (m *measurement) look(ctx context.Context, at time.Duration) error {
 			return fmt.Errorf("read the %s of Postgres: %w", figure.measure, err)
 		}
 		if value > 0 {
-			m.add(figure.measure, "Postgres", at, value)
+			m.add(figure.measure, ofDatabase, at, value)
 		}
 	}
 	var written float64
@@ -115,46 +132,29 @@ func (m *measurement) look(ctx context.Context, at time.Duration) error {
 	round := m.w.options.Interval
 	if before := slices.IndexFunc(m.wal, func(x walAt) bool { return x.at > at-round }) - 1; before >= 0 {
 		from := m.wal[before]
-		m.add(walMeasure, "Postgres", at, (written-from.bytes)/(1<<20)*float64(round)/float64(at-from.at))
+		m.add(walMeasure, ofDatabase, at, (written-from.bytes)/(1<<20)*float64(round)/float64(at-from.at))
 	}
 	return nil
 }
 
 func (m *measurement) add(measure, of string, at time.Duration, value float64) {
-	key := [2]string{measure, of}
-	s := m.series[key]
-	if s == nil {
-		s = &Series{Measure: measure, Of: of}
-		m.series[key] = s
-		m.order = append(m.order, s)
-	}
-	s.At, s.Values = append(s.At, at.Seconds()), append(s.Values, value)
-}
-
-// judged are the series by what they measure. The error tells of an instance that often did not answer: what it holds is not known.
-func (m *measurement) judged() ([]Series, error) {
-	allowed := map[string]allowance{walMeasure: walAllowed}
-	var measures []string
-	for _, figure := range ofInstance {
-		allowed[figure.measure], measures = figure.allowed, append(measures, figure.measure)
-		for _, i := range m.w.instances {
-			s := m.series[[2]string{figure.measure, fmt.Sprintf("instance %d", i.number)}]
-			if s == nil || float64(m.looks-len(s.Values)) > max(missable*float64(m.looks), 2) {
-				return nil, fmt.Errorf("instance %d did not tell its %s in too many of %d looks", i.number, figure.measure, m.looks)
-			}
+	for _, s := range m.series {
+		if s.Measure == measure && s.Of == of {
+			s.At, s.Values = append(s.At, at.Seconds()), append(s.Values, value)
 		}
 	}
-	for _, figure := range ofPostgres {
-		allowed[figure.measure], measures = figure.allowed, append(measures, figure.measure)
-	}
-	measures = append(measures, walMeasure)
+}
+
+// judged are the series that have values. The error tells of an instance that often did not answer: what it holds is not known.
+func (m *measurement) judged() ([]Series, error) {
 	var all []Series
-	for _, measure := range measures {
-		for _, s := range m.order {
-			if s.Measure == measure {
-				s.judge(m.w.options.Duration, allowed[measure])
-				all = append(all, *s)
-			}
+	for _, s := range m.series {
+		if missed := m.looks - len(s.Values); s.Of != ofDatabase && (missed == m.looks || float64(missed) > max(missable*float64(m.looks), 2)) {
+			return nil, fmt.Errorf("%s did not tell its %s in too many of %d looks", s.Of, s.Measure, m.looks)
+		}
+		if len(s.Values) > 0 {
+			s.judge(m.w.options.Duration)
+			all = append(all, *s)
 		}
 	}
 	return all, nil

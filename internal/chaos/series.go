@@ -16,6 +16,8 @@ type Series struct {
 	// Growth is by how much the trend rose from the end of the first third to the end. Allowed is how much it may.
 	Growth  float64 `json:"growth"`
 	Allowed float64 `json:"allowed_growth"`
+
+	allowance allowance
 }
 
 // allowance is what a figure may grow by, and still be called flat: a share of its level, and a bit for what is small.
@@ -34,9 +36,9 @@ func (s *Series) settled(total time.Duration) (at, values []float64) {
 }
 
 // judge works out how much the series grew, and how much it may.
-func (s *Series) judge(total time.Duration, a allowance) {
+func (s *Series) judge(total time.Duration) {
 	at, values := s.settled(total)
-	s.Allowed = a.share*median(values) + a.plus
+	s.Allowed = s.allowance.share*median(values) + s.allowance.plus
 	if len(at) > 1 {
 		s.Growth = slope(at, values) * (at[len(at)-1] - at[0])
 	}

@@ -32,11 +32,11 @@ func TestSeries_tells_a_leak_from_noise(t *testing.T) {
 		{"a MiB a minute", func(m float64) float64 { return 50 + m }, true},
 		{"a MiB a minute under a saw", func(m float64) float64 { return 50 + m + 10*math.Mod(m, 2) }, true},
 	} {
-		s := Series{Measure: "resident memory, MiB", Of: "instance 0"}
+		s := Series{Measure: "resident memory, MiB", Of: "instance 0", allowance: allowance{share: 0.10, plus: 4}}
 		for second := 0.0; second < total.Seconds(); second += 6 {
 			s.At, s.Values = append(s.At, second), append(s.Values, test.value(second/60))
 		}
-		s.judge(total, allowance{share: 0.10, plus: 4})
+		s.judge(total)
 		e := Endurance{Series: []Series{s}}
 		if got := len(e.Rising()) > 0; got != test.rises {
 			t.Errorf("%s: rising is %t: growth %.1f, allowed %.1f", test.name, got, s.Growth, s.Allowed)

@@ -115,14 +115,14 @@ func (s *Store) buildIndex(ctx context.Context, conn *pgx.Conn, part string, ind
 	if !stands {
 		for _, i := range standing {
 			if i.name == name { // a build that broke off left it
-				if err := s.dropIndex(ctx, conn, name); err != nil {
+				if err := dropIndex(ctx, conn, s.schema, name); err != nil {
 					return false, err
 				}
 			}
 		}
 		sql := fmt.Sprintf(`CREATE INDEX CONCURRENTLY %s ON %s %s`, quote(name), quote(s.schema, part), index.definition())
 		if _, err := conn.Exec(ctx, sql); err != nil {
-			return false, errors.Join(fmt.Errorf("build it: %w", err), s.dropIndex(context.WithoutCancel(ctx), conn, name))
+			return false, errors.Join(fmt.Errorf("build it: %w", err), dropIndex(context.WithoutCancel(ctx), conn, s.schema, name))
 		}
 		comment := fmt.Sprintf(`COMMENT ON INDEX %s IS %s`, quote(s.schema, name), literal(index.mark()))
 		if _, err := conn.Exec(ctx, comment); err != nil {
@@ -131,7 +131,7 @@ func (s *Store) buildIndex(ctx context.Context, conn *pgx.Conn, part string, ind
 	}
 	for _, i := range standing {
 		if i.name != name && i.mark != index.mark() && strings.HasPrefix(i.mark, index.markPrefix()) {
-			if err := s.dropIndex(ctx, conn, i.name); err != nil {
+			if err := dropIndex(ctx, conn, s.schema, i.name); err != nil {
 				return false, err
 			}
 		}
@@ -160,8 +160,8 @@ func (s *Store) standingIndexes(ctx context.Context, conn *pgx.Conn, part, name 
 	return standing, nil
 }
 
-func (s *Store) dropIndex(ctx context.Context, conn *pgx.Conn, name string) error {
-	if _, err := conn.Exec(ctx, `DROP INDEX CONCURRENTLY IF EXISTS `+quote(s.schema, name)); err != nil {
+func dropIndex(ctx context.Context, conn *pgx.Conn, schema, name string) error {
+	if _, err := conn.Exec(ctx, `DROP INDEX CONCURRENTLY IF EXISTS `+quote(schema, name)); err != nil {
 		return fmt.Errorf("drop index %s: %w", name, err)
 	}
 	return nil

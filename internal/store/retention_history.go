@@ -100,10 +100,9 @@ func (p *pruner) indexHistory(ctx context.Context, table string) error {
 	if err := look(lease.Conn()); err != nil || valid {
 		return err
 	}
-	drop := `DROP INDEX CONCURRENTLY IF EXISTS ` + quote(s.history, index)
 	if stands { // a build that broke off left it
-		if _, err := lease.Conn().Exec(ctx, drop); err != nil {
-			return fmt.Errorf("drop what a broken build left: %w", err)
+		if err := dropIndex(ctx, lease.Conn(), s.history, index); err != nil {
+			return err
 		}
 	}
 	_, err = lease.Conn().Exec(ctx, fmt.Sprintf(`CREATE INDEX CONCURRENTLY %s ON %s (valid_to)`, quote(index), quote(s.history, table)))
@@ -116,6 +115,5 @@ func (p *pruner) indexHistory(ctx context.Context, table string) error {
 	if lease.Conn().IsClosed() {
 		return err // the next round drops it
 	}
-	_, dropErr := lease.Conn().Exec(ctx, drop)
-	return errors.Join(err, dropErr)
+	return errors.Join(err, dropIndex(ctx, lease.Conn(), s.history, index))
 }
