@@ -105,6 +105,38 @@ var mutants = []mutant{
 		`e.Detail, e.Where, e.InternalQuery, e.UnknownFields = "", "", "", nil`, `e.InternalQuery, e.UnknownFields = "", nil`,
 		"internal/store", "TestErrors_of_Postgres|TestScrubber",
 	},
+	{
+		"tick is claimed once", "internal/scheduler/tick.go",
+		"if err != nil || !claimed || d.outcome", "if err != nil || !claimed && false || d.outcome",
+		"internal/scheduler", "TestTick_of_many_instances",
+	},
+
+	// What is pruned.
+	{
+		"what is not over is kept", "internal/store/retention.go",
+		"e.state IN ('published', 'failed', 'canceled') AND e.finished_at < $3 AND", "e.created_at < $3 AND",
+		"internal/store", "TestRetention_keeps",
+	},
+	{
+		"what is not cleaned up at the payer is kept", "internal/store/retention.go",
+		"AND e.cleaned_up_at IS NOT NULL`", "`",
+		"internal/store", "TestRetention_keeps",
+	},
+	{
+		"exports that watermarks are from are kept", "internal/store/retention_rules.go",
+		"AND w.export_id = e.id)", "AND w.export_id = e.id AND false)",
+		"internal/store", "TestRetention_keeps",
+	},
+	{
+		"what older jobs are behind is kept", "internal/store/retention_rules.go",
+		"AND (e.transaction_at IS NULL OR (", "AND (true OR (",
+		"internal/store", "TestRetention_keeps|TestRetention_lets_no_older_job",
+	},
+	{
+		"a clock that runs ahead prunes nothing", "internal/store/retention.go",
+		"host.Before(now) {", "host.Before(now) && false {",
+		"internal/store", "TestRetention_goes_by",
+	},
 
 	// Tokens.
 	{
@@ -199,6 +231,21 @@ var mutants = []mutant{
 		"trickling payers are given up", "internal/export/idle.go",
 		"if r.came < trickleBytes && err == nil {", "if r.came < 0 && err == nil {",
 		"internal/export", "TestFILE9_a_payer_that_sends_a_byte",
+	},
+	{
+		"redirects are looked at", "internal/export/exchange.go",
+		"CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },", "CheckRedirect: nil,",
+		"internal/export", "TestFILE|TestKICK|TestPOLL",
+	},
+	{
+		"text of a payer is printable", "internal/fhir/outcome.go",
+		"unicode.IsSpace(r) || !unicode.IsPrint(r) {", "unicode.IsSpace(r) {",
+		"internal/fhir", "TestPrintable",
+	},
+	{
+		"JSON on a terminal is text", "cmd/ingestd/output.go",
+		`case r == '\n' || unicode.IsPrint(r):`, `case r == '\n' || unicode.IsPrint(r) || r > ' ':`,
+		"cmd/ingestd", "TestJSON_is_printed",
 	},
 
 	// The admin listener.

@@ -1,6 +1,7 @@
 // Command mutation breaks the lines of ingestd that keep data whole and credentials in their place, one after the other, and
 // demands that a test fails for each: a line that can be broken unnoticed is guarded by nothing. The broken file is laid over
-// the real one (go help build, -overlay), so that nothing in the repository changes.
+// the real one (go help build, -overlay), so that nothing in the repository changes. First, all of these tests have to pass with nothing broken:
+// a test that fails anyway notices nothing.
 //
 //	mutation [-run PATTERN] [-root DIR]
 package main
@@ -11,11 +12,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -53,26 +56,54 @@ func breakAll(ctx context.Context, root string, pattern *regexp.Regexp) error {
 	if err != nil {
 		return err
 	}
-	survivors := 0
-	for _, m := range mutants {
-		if !pattern.MatchString(m.name) {
-			continue
-		}
+	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool { return !pattern.MatchString(m.name) })
+	if len(chosen) == 0 {
+		return fmt.Errorf("no mutant is named %s", pattern)
+	}
+	if err := passUnbroken(ctx, root, chosen); err != nil {
+		return err
+	}
+	var wrong []error
+	for _, m := range chosen {
 		began := time.Now()
 		killer, err := m.test(ctx, root)
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err != nil:
-			return fmt.Errorf("%s: %w", m.name, err)
+			wrong = append(wrong, fmt.Errorf("%s: %w", m.name, err))
+			killer = "not tested"
 		case killer == "":
-			survivors++
+			wrong = append(wrong, fmt.Errorf("%s survived: write the test that notices it", m.name))
 			killer = "SURVIVED"
 		}
 		fmt.Printf("%-44s %-34s %4ds  %s\n", m.name, m.file, int(time.Since(began).Seconds()), killer)
 	}
-	if survivors > 0 {
-		return fmt.Errorf("%d mutants survived: write the tests that notice them", survivors)
+	return errors.Join(wrong...)
+}
+
+// passUnbroken runs the tests of the mutants with nothing broken.
+func passUnbroken(ctx context.Context, root string, chosen []mutant) error {
+	patterns := make(map[string][]string)
+	for _, m := range chosen {
+		patterns[m.pkg] = append(patterns[m.pkg], m.run)
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(patterns)) {
+		began := time.Now()
+		out, err := goTest(ctx, root, "-timeout", "10m", "-run", strings.Join(patterns[pkg], "|"), "./"+pkg)
+		if err != nil {
+			return fmt.Errorf("the tests of %s fail with nothing broken: %w\n%s", pkg, err, out)
+		}
+		fmt.Printf("%-44s %-34s %4ds  pass\n", "nothing broken", pkg, int(time.Since(began).Seconds()))
 	}
 	return nil
+}
+
+// goTest runs tests anew, and returns what they print.
+func goTest(ctx context.Context, root string, args ...string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-vet=off", "-count=1"}, args...)...)
+	cmd.Dir = root
+	return cmd.CombinedOutput()
 }
 
 // broken returns the file with the line broken.
@@ -109,13 +140,9 @@ func (m mutant) test(ctx context.Context, root string) (string, error) {
 	if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(overlay, plan, 0o600)); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "test", "-overlay", overlay, "-vet=off", "-count=1", "-timeout", patience, "-run", m.run, "./"+m.pkg)
-	cmd.Dir = root
-	out, err := cmd.CombinedOutput()
+	out, err := goTest(ctx, root, "-overlay", overlay, "-timeout", patience, "-run", m.run, "./"+m.pkg)
 	var ended *exec.ExitError
 	switch {
-	case ctx.Err() != nil:
-		return "", ctx.Err()
 	case err == nil && strings.Contains(string(out), "no tests to run"):
 		return "", fmt.Errorf("no test of %s matches %s", m.pkg, m.run)
 	case err == nil:
