@@ -5,7 +5,9 @@ BUILD   := build
 TOOLS   := $(BUILD)/tools
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # COVERED are the packages by which data could be lost or leaked: how much of them the tests reach is asked of.
-COVERED := ingestd/internal/smartauth,ingestd/internal/export,ingestd/internal/store,ingestd/internal/scheduler
+COVERED := ingestd/internal/smartauth ingestd/internal/export ingestd/internal/store ingestd/internal/scheduler
+# REACHING are the packages whose tests reach much of them.
+REACHING := $(COVERED) ingestd/internal/ops ingestd/internal/ops/page ingestd/cmd/ingestd
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 .DEFAULT_GOAL := help
@@ -23,15 +25,21 @@ build: ## Build build/ingestd
 test: postgres pgbouncer promtool ## Run all tests, with the race detector
 	@test -d ../shared/data/synthea-r4 || echo "NOTICE: ../shared/data/synthea-r4 is not there; the tests on Synthea's data are skipped"
 	@# Side by side: tests wait for processes and databases for much of their time.
-	@$(MAKE) --no-print-directory -j 2 race-test other-tests
+	@$(MAKE) --no-print-directory -j 3 e2e-test race-test other-tests
 
+.PHONY: e2e-test
+e2e-test: # whole processes, with the race detector; the longest
+	$(GO) test -race -timeout 20m ./internal/e2e
+
+# -short leaves what is large to other-tests: the race detector makes it ten times slower, and finds nothing in size.
 .PHONY: race-test
-race-test: # all tests of the product, with the race detector
-	$(GO) test -race -timeout 20m ./...
+race-test: cover # the packages, with the race detector
+	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -vxF -e ingestd/internal/e2e $(foreach p,$(REACHING),-e $p))
 
 .PHONY: other-tests
-other-tests: # what has a module of its own, and the simulations at their full length, of which the race detector would make hours
-	@$(MAKE) --no-print-directory cover
+other-tests: # what is large, and what has a module of its own
+	$(GO) test -timeout 20m ./internal/smartauth ./internal/export ./internal/fhir
+	$(GO) test -timeout 20m -run TestSimulation ./internal/scheduler
 	@$(MAKE) --no-print-directory browser-test
 	@# What they read lies outside of their modules, where Go's cache of results does not look.
 	for tool in image kubernetes mutation release terraform docs; do (cd tools/$$tool && $(GO) test -count=1 -timeout 20m ./...) || exit 1; done
@@ -100,9 +108,9 @@ fuzz: ## Run every fuzz target for FUZZTIME
 	GO=$(GO) scripts/fuzz $(FUZZTIME)
 
 .PHONY: cover
-cover: postgres ## Measure what tests reach of the packages that data passes through
+cover: postgres ## Measure what tests reach of the packages that data passes through, with the race detector
 	@mkdir -p $(BUILD)
-	$(GO) test -timeout 20m -covermode=set -coverpkg=$(COVERED) -coverprofile=$(BUILD)/cover.out $(shell echo $(COVERED) | tr , " ") ./internal/ops/... ./cmd/ingestd
+	$(GO) test -race -short -timeout 20m -coverpkg=$(shell echo $(COVERED) | tr ' ' ,) -coverprofile=$(BUILD)/cover.out $(REACHING)
 	scripts/cover $(BUILD)/cover.out
 
 MUTANTS ?= .

@@ -300,16 +300,8 @@ func TestFILE5_encodings(t *testing.T) {
 
 func TestFILE5_expansionIsBounded(t *testing.T) {
 	t.Parallel()
-	line := `{"resourceType":"Patient","id":"1"}` + "\n"
-	var bomb bytes.Buffer
-	w := gzip.NewWriter(&bomb)
-	_, _ = io.WriteString(w, line)
-	blank := bytes.Repeat([]byte("\n"), 1<<20)
-	for range expansionAllowance>>20 + 8 {
-		_, _ = w.Write(blank)
-	}
-	_ = w.Close()
-	p := newPayer(t, answer(200, nil, bomb.String()))
+	data := bomb(t, `{"resourceType":"Patient","id":"1"}`+"\n", "\n", expansionAllowance>>20+8)
+	p := newPayer(t, answer(200, nil, data))
 	body, err := p.client.Open(t.Context(), p.file())
 	if err != nil {
 		t.Fatal(err)

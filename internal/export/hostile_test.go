@@ -1,43 +1,32 @@
 package export
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// bomb is size bytes of white space behind a start, compressed: a thousandth of that.
-func bomb(t *testing.T, start string, size int) []byte {
+// bomb is a start and as many times a MiB of c, compressed: a thousandth of that. Each is a member of its own, so that the test compresses one.
+func bomb(t *testing.T, start, c string, times int) string {
 	t.Helper()
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	_, _ = io.WriteString(w, start)
-	block := bytes.Repeat([]byte("x"), 1<<20)
-	for range size >> 20 {
-		_, _ = w.Write(block)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return zip(t, start) + strings.Repeat(zip(t, strings.Repeat(c, 1<<20)), times)
 }
 
 //nolint:paralleltest // it measures what the process allocates
 func TestClient_bounds_what_a_small_body_becomes_when_decompressed(t *testing.T) {
 	const most = 48 << 20
-	data := bomb(t, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"`, 256<<20)
+	data := bomb(t, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"`, "x", 256)
 	serve := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(status)
-			_, _ = w.Write(data)
+			_, _ = io.WriteString(w, data)
 		}
 	}
 	for _, test := range []struct {

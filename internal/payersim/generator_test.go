@@ -77,7 +77,7 @@ func equalStates(a, b map[string]string) bool {
 func TestGenerator_increment_is_exactly_the_difference_of_two_rounds(t *testing.T) {
 	t.Parallel()
 	for _, share := range []float64{0.01, 0.1, 0.37, 1} {
-		g := newGenerator(120, 5, share)
+		g := newGenerator(60, 5, share)
 		const rounds = 12
 		for r := 1; r <= rounds; r++ {
 			g.advance(baseTime.AddDate(0, 0, r))
@@ -139,7 +139,7 @@ func TestGenerator_increment_is_exactly_the_difference_of_two_rounds(t *testing.
 func TestGenerator_changes_the_given_share_of_resources_each_round(t *testing.T) {
 	t.Parallel()
 	for _, share := range []float64{0.02, 0.1, 0.5} {
-		g := newGenerator(400, 11, share)
+		g := newGenerator(200, 11, share)
 		const rounds = 5
 		for r := 1; r <= rounds; r++ {
 			g.advance(baseTime.AddDate(0, 0, r))
