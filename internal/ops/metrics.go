@@ -39,6 +39,7 @@ type Metrics struct {
 	jobFailures *prometheus.CounterVec
 	notified    *prometheus.CounterVec
 	pruned      *prometheus.CounterVec
+	pruneFailed prometheus.Counter
 	chunks      prometheus.Histogram
 	http        *httpMetrics
 	reload      *reloadMetrics
@@ -68,6 +69,9 @@ func NewMetrics(o MetricsOptions) *Metrics {
 		jobFailures: counterVec("ingestd_job_failures_total", "Failed attempts of jobs on this instance, by the code of the failure.", "payer", "job", "code"),
 		notified:    counterVec("ingestd_notifications_total", "Attempts of this instance to deliver a notification, by target and result.", "target", "result"),
 		pruned:      counterVec("ingestd_pruned_rows_total", "Rows that this instance deleted because they are kept no longer, by table.", "table"),
+		pruneFailed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ingestd_prune_failures_total", Help: "Rounds in which this instance could not delete what is kept no longer.",
+		}),
 		chunks: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ingestd_chunk_duration_seconds", Help: "How long a chunk took to copy and commit.",
 			Buckets: []float64{0.01, 0.05, 0.25, 1, 5, 30},
@@ -83,7 +87,7 @@ func NewMetrics(o MetricsOptions) *Metrics {
 		m.pruned.WithLabelValues(table)
 	}
 	m.reload = newReloadMetrics(m.registry)
-	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.wireBytes, m.copied, m.copying, m.jobFailures, m.notified, m.pruned, m.chunks, build,
+	m.registry.MustRegister(m.exports, m.rows, m.lines, m.bytes, m.wireBytes, m.copied, m.copying, m.jobFailures, m.notified, m.pruned, m.pruneFailed, m.chunks, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		newFleetCollector(o), certificateCollector{config: o.Config})
 	if o.Store != nil {
@@ -139,6 +143,9 @@ func (m *Metrics) JobFailed(payer, job, code string) {
 func (m *Metrics) Notified(target, result string) {
 	m.notified.WithLabelValues(target, result).Inc()
 }
+
+// PruneFailed implements scheduler.Observer.
+func (m *Metrics) PruneFailed() { m.pruneFailed.Inc() }
 
 // Pruned implements scheduler.Observer.
 func (m *Metrics) Pruned(table string, rows int64) {

@@ -52,6 +52,7 @@ func busy(m *Metrics, payers ...string) {
 	}
 	m.Notified("hook", "failed")
 	m.Pruned("export_file", 100)
+	m.PruneFailed()
 }
 
 func gather(t *testing.T, g prometheus.Gatherer) map[string]float64 {
@@ -413,7 +414,7 @@ func TestMetrics_begin_at_zero_for_what_is_certain_to_come(t *testing.T) {
 	for _, name := range []string{
 		"ingestd_exports_total{payer=p,result=failed}", "ingestd_rows_total{outcome=ghost,payer=p}",
 		"ingestd_notifications_total{result=given_up,target=hook}", "ingestd_audit_failures_total{}",
-		"ingestd_pruned_rows_total{table=export_file}",
+		"ingestd_pruned_rows_total{table=export_file}", "ingestd_prune_failures_total{}",
 		"ingestd_queue_oldest_due_job_age_seconds{queue=bulk}",
 	} {
 		if value, ok := values[name]; !ok || value != 0 {

@@ -59,6 +59,8 @@ type Observer interface {
 	Notified(target, result string)
 	// Pruned is called for each transaction that deletes what is kept no longer, with one of store.PrunedTables.
 	Pruned(table string, rows int64)
+	// PruneFailed is called for each round of pruning that failed.
+	PruneFailed()
 }
 
 // Options are what an Engine needs.
@@ -338,6 +340,7 @@ func (nobody) ExportEnded(string, store.Export) {}
 func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}
 func (nobody) Pruned(string, int64)             {}
+func (nobody) PruneFailed()                     {}
 
 // quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
 type quieter struct{ slog.Handler }

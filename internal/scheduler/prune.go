@@ -100,6 +100,7 @@ func (e *Engine) prune(ctx context.Context) {
 		e.logger.LogAttrs(ctx, slog.LevelInfo, "pruned what is kept no longer", attrs...)
 	}
 	if err := errors.Join(append(failed, err)...); err != nil && ctx.Err() == nil {
+		e.observer.PruneFailed()
 		_, safe := describe(err)
 		e.logger.WarnContext(ctx, "pruning failed: the next round tries again", "error", safe)
 	}
