@@ -32,8 +32,12 @@ type mutant struct {
 	run      string // the tests, as for go test -run
 }
 
-// patience bounds one run of tests; a mutant that makes them hang has been noticed.
-const patience = "4m"
+// A mutant that makes tests hang has been noticed, after so many times as long as all tests of the package take with nothing broken, and
+// no sooner than leastPatience.
+const (
+	patience      = 5
+	leastPatience = time.Minute
+)
 
 func main() {
 	run := flag.String("run", ".", "only the mutants whose names match")
@@ -60,13 +64,14 @@ func breakAll(ctx context.Context, root string, pattern *regexp.Regexp) error {
 	if len(chosen) == 0 {
 		return fmt.Errorf("no mutant is named %s", pattern)
 	}
-	if err := passUnbroken(ctx, root, chosen); err != nil {
+	took, err := passUnbroken(ctx, root, chosen)
+	if err != nil {
 		return err
 	}
 	var wrong []error
 	for _, m := range chosen {
 		began := time.Now()
-		killer, err := m.test(ctx, root)
+		killer, err := m.test(ctx, root, max(leastPatience, patience*took[m.pkg]))
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -82,21 +87,23 @@ func breakAll(ctx context.Context, root string, pattern *regexp.Regexp) error {
 	return errors.Join(wrong...)
 }
 
-// passUnbroken runs the tests of the mutants with nothing broken.
-func passUnbroken(ctx context.Context, root string, chosen []mutant) error {
+// passUnbroken runs the tests of the mutants with nothing broken. It returns how long those of each package took.
+func passUnbroken(ctx context.Context, root string, chosen []mutant) (map[string]time.Duration, error) {
 	patterns := make(map[string][]string)
 	for _, m := range chosen {
 		patterns[m.pkg] = append(patterns[m.pkg], m.run)
 	}
+	took := make(map[string]time.Duration)
 	for _, pkg := range slices.Sorted(maps.Keys(patterns)) {
 		began := time.Now()
 		out, err := goTest(ctx, root, "-timeout", "10m", "-run", strings.Join(patterns[pkg], "|"), "./"+pkg)
 		if err != nil {
-			return fmt.Errorf("the tests of %s fail with nothing broken: %w\n%s", pkg, err, out)
+			return nil, fmt.Errorf("the tests of %s fail with nothing broken: %w\n%s", pkg, err, out)
 		}
-		fmt.Printf("%-44s %-34s %4ds  pass\n", "nothing broken", pkg, int(time.Since(began).Seconds()))
+		took[pkg] = time.Since(began)
+		fmt.Printf("%-44s %-34s %4ds  pass\n", "nothing broken", pkg, int(took[pkg].Seconds()))
 	}
-	return nil
+	return took, nil
 }
 
 // goTest runs tests anew, and returns what they print.
@@ -122,7 +129,7 @@ var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
 
 // test runs the tests over the broken file. It returns what noticed, empty where nothing did, and an error where the tests
 // could not be run.
-func (m mutant) test(ctx context.Context, root string) (string, error) {
+func (m mutant) test(ctx context.Context, root string, timeout time.Duration) (string, error) {
 	text, err := m.broken(root)
 	if err != nil {
 		return "", err
@@ -140,7 +147,7 @@ func (m mutant) test(ctx context.Context, root string) (string, error) {
 	if err := errors.Join(os.WriteFile(file, []byte(text), 0o600), os.WriteFile(overlay, plan, 0o600)); err != nil {
 		return "", err
 	}
-	out, err := goTest(ctx, root, "-overlay", overlay, "-timeout", patience, "-run", m.run, "./"+m.pkg)
+	out, err := goTest(ctx, root, "-overlay", overlay, "-timeout", timeout.String(), "-run", m.run, "./"+m.pkg)
 	var ended *exec.ExitError
 	switch {
 	case err == nil && strings.Contains(string(out), "no tests to run"):
