@@ -115,7 +115,7 @@ cover: postgres ## Measure what tests reach of the packages that data passes thr
 
 MUTANTS ?= .
 .PHONY: mutation
-mutation: postgres ## Break the lines that guard data and credentials; a test must notice each (an hour)
+mutation: postgres ## Break the lines that guard data and credentials; a test must notice each (20 minutes)
 	cd tools/mutation && $(GO) run . -run '$(MUTANTS)'
 
 .PHONY: licences

@@ -159,6 +159,7 @@ func TestRetention_keeps_whatever_its_age(t *testing.T) {
 			{120, `kind = 'full'`, true}, {110, `kind = 'full', trigger = 'new_types'`, true}, {100, "", false}, {90, "", true},
 		}, ""},
 		{"not_over", []export{{100, `state = 'held', finished_at = NULL, cleaned_up_at = NULL`, true}, {90, "", true}}, ""},
+		{"ended_lately", []export{{100, `finished_at = now() - interval '10 days'`, true}, {95, "", false}, {90, "", true}}, ""},
 		{"not_cleaned_up", []export{{100, `state = 'failed', cleaned_up_at = NULL`, true}, {95, failed, false}, {90, "", true}}, ""},
 		{
 			"watermark",
