@@ -1,0 +1,33 @@
+package export
+
+import (
+	"net/http"
+	"testing"
+
+	"ingestd/internal/config"
+)
+
+// İ is no i: net/http asks for another host, one that anybody may have, than the one whose name is like it in small letters.
+func TestFILE2_the_token_goes_to_no_host_that_only_looks_like_the_payers(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"un\u0130ted.example", "un%C4%B0ted.example", "files.un\u0130ted.example"} {
+		sent := ""
+		handler := func(token string) recorded {
+			return func(http.ResponseWriter, *http.Request) { sent = token }
+		}
+		c, err := New(Options{
+			Payer: config.Payer{
+				FHIRURL: "https://united.example/r4", DownloadHosts: []config.DownloadHost{{Host: "files.united.example", Token: true}},
+			},
+			Authorized: handler("token"), Plain: handler("none"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = fetch(t.Context(), c, File{URL: "https://" + host + "/f", RequiresAccessToken: true})
+		if sent != "" {
+			t.Errorf("%s: a request was sent, with %s", host, sent)
+		}
+		wantError(t, err, CodeFileToken, ActionFail)
+	}
+}
