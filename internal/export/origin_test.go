@@ -2,9 +2,11 @@ package export
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"ingestd/internal/config"
+	"ingestd/internal/outbound"
 )
 
 // İ is no i: net/http asks for another host, one that anybody may have, than the one whose name is like it in small letters.
@@ -29,5 +31,16 @@ func TestFILE2_the_token_goes_to_no_host_that_only_looks_like_the_payers(t *test
 			t.Errorf("%s: a request was sent, with %s", host, sent)
 		}
 		wantError(t, err, CodeFileToken, ActionFail)
+	}
+}
+
+func TestUSE5_no_query_of_a_location_that_cannot_be_read_is_printed(t *testing.T) {
+	t.Parallel()
+	for _, location := range []string{"https://store.example/%zz?sig=c2lnbmF0dXJl", "https://store.example:x/?sig=c2lnbmF0dXJl", "//[::1?sig=c2lnbmF0dXJl"} {
+		p := newPayer(t, answer(http.StatusFound, map[string]string{"Location": location}, ""))
+		_, _, err := fetch(t.Context(), p.client, p.file())
+		if text := wantError(t, err, outbound.CodeConnection, ActionRetry).Operator(); strings.Contains(text, "c2lnbmF0dXJl") {
+			t.Errorf("got %q, which quotes the query", text)
+		}
 	}
 }

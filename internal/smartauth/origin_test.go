@@ -2,8 +2,12 @@ package smartauth
 
 import (
 	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // İ is no i: net/http asks for another host, one that anybody may have, than the one whose name is like it in small letters.
@@ -29,5 +33,24 @@ func TestUSE5_the_token_goes_to_no_host_that_only_looks_like_the_payers(t *testi
 	}
 	if got := tokens.Load(); got != 0 {
 		t.Errorf("got %d token requests, want none", got)
+	}
+}
+
+func TestDISC_no_query_of_a_location_that_cannot_be_read_is_printed(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "https://login.example/%zz?code=c2lnbmF0dXJl")
+		w.WriteHeader(http.StatusFound)
+	}))
+	defer server.Close()
+	base, err := url.Parse(server.URL + "/fhir")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	_, failure := discoveryClient{base: base, transport: transport, timeout: time.Minute, skew: &clockSkew{}}.discover(t.Context(), "acme")
+	if failure == nil || strings.Contains(failure.Error(), "c2lnbmF0dXJl") {
+		t.Errorf("got %v, want an error that does not quote the query", failure)
 	}
 }
