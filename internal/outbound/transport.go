@@ -88,9 +88,11 @@ func New(o Options) (*Transport, error) {
 		resolver = net.DefaultResolver
 	}
 	g := &guard{
-		base:     normalHost(base.Hostname()),
-		trusted:  map[string]bool{normalHost(base.Hostname()): true},
-		resolver: resolver,
+		trusted: map[string]bool{normalHost(base.Hostname()): true},
+		neighbours: neighbours{
+			base: normalHost(base.Hostname()), port: base.Port(), tls: tlsConfig.Clone(), resolver: resolver, known: make(map[addressRange]bool),
+			denied: make(map[addressRange]time.Time),
+		},
 		dialer: net.Dialer{
 			Timeout:   orDefault(o.DialTimeout, 15*time.Second),
 			KeepAlive: 30 * time.Second,
