@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"ingestd/internal/config"
 	"ingestd/internal/scheduler"
@@ -89,7 +90,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			_ = server.Close() // what has not finished by then is cut off
 		}
 	})
-	err := server.Serve(listener)
+	err := server.Serve(netutil.LimitListener(listener, maxConnections))
 	if !stop() {
 		<-stopped
 	}
