@@ -280,7 +280,7 @@ var keys = map[string]key{
 	},
 	"payers[].export.log": {
 		text: "A directory for a log of each export, `PAYER-NUMBER.ndjson`, in the form of the SMART Bulk Data client: for escalations to the" +
-			" payer. It holds no token, no query of a URL and none of the payer's own words.",
+			" payer. It holds no token, no query of a URL and none of the payer's own words but X-Progress.",
 		standard: "none: no log",
 	},
 	"payers[].export.newcomers": {
