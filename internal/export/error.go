@@ -129,11 +129,24 @@ func (e *Error) Error() string {
 func (e *Error) Operator() string {
 	text := e.Error()
 	if said := e.Outcome.Text(maxOperatorText); said != "" {
-		text += "; the payer says: " + said
+		text += payerSays + said
 	}
 	if e.Excerpt != "" {
-		text += "; it begins: " + e.Excerpt
+		text += itBegins + e.Excerpt
 	}
+	return text
+}
+
+// What Operator writes before the payer's words.
+const (
+	payerSays = "; the payer says: "
+	itBegins  = "; it begins: "
+)
+
+// WithoutPayersWords is what Operator wrote, up to the payer's own words: as Error wrote it.
+func WithoutPayersWords(text string) string {
+	text, _, _ = strings.Cut(text, payerSays)
+	text, _, _ = strings.Cut(text, itBegins)
 	return text
 }
 

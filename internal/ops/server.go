@@ -48,7 +48,7 @@ func NewServer(o ServerOptions) *Server {
 		c, _ := o.Config()
 		return c.Payers
 	}
-	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers}, mux: http.NewServeMux()}
+	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers, Discreet: o.Guard.Open()}, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("GET /metrics", o.Guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
