@@ -64,7 +64,7 @@ func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Findin
 	}
 	defer made.transport.CloseIdleConnections()
 	findings := made.source.Diagnose(ctx, smartauth.DiagnoseOptions{
-		TLS: made.transport.TLSConfig(), JWKSURL: d.config.JWKS.URL,
+		TLS: made.transport.TLSConfig(), Dial: made.transport.Dial, JWKSURL: d.config.JWKS.URL,
 		JWKSRoots: d.options.JWKSRoots, AllowPrivate: d.options.AllowPrivate,
 	})
 	for _, f := range findings {

@@ -168,6 +168,11 @@ func clientCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) 
 // TLSConfig is a copy of how connections are secured, for who looks at a server's certificate itself.
 func (t *Transport) TLSConfig() *tls.Config { return t.tls.Clone() }
 
+// Dial connects to host:port as requests do, to the addresses that they may go to, for who looks at a server itself.
+func (t *Transport) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return t.base.DialContext(ctx, network, address)
+}
+
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
