@@ -43,10 +43,14 @@ func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
 		return nil, err
 	}
 	manager := smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Patience: tokenPatience})
-	return &Doctor{
+	d := &Doctor{
 		config: o.Config, options: o,
 		links: links{keys: keys, manager: manager, secrets: o.Secrets, logger: o.Logger},
-	}, nil
+	}
+	for _, p := range o.Config.Payers { // the manager has to know all clients, whichever payer is examined
+		_, _ = d.links.to(p) // it sends nothing; Examine tells what is wrong
+	}
+	return d, nil
 }
 
 // Close stops the background work.

@@ -293,3 +293,46 @@ payers: [{name: one, fhir_url: "%s/fhir", auth: {client_id: ingestd}}]
 		t.Errorf("no finding says that it was refused: %+v", findings)
 	}
 }
+
+func TestDoctor_gets_no_token_of_another_payer_for_one_that_names_its_token_endpoint(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t)
+	simulator, err := payersim.New(payersim.Options{Patients: 2, Clients: []payersim.Client{{ID: "ingestd", JWKS: jwksOf(t, c.key)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	victim := httptest.NewServer(simulator)
+	t.Cleanup(func() {
+		victim.CloseClientConnections()
+		victim.Close()
+		if err := simulator.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var stolen atomic.Int64
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			stolen.Add(1)
+		}
+		_, _ = fmt.Fprintf(w, `{"token_endpoint": %q}`, victim.URL+"/auth/token")
+	}))
+	t.Cleanup(evil.Close)
+	configured := parse(t, `
+database: {url: "postgres://localhost/x"}
+keys: [{id: k, private_key: "file:%s"}]
+payers:
+  - {name: evil, fhir_url: "%s/fhir", auth: {client_id: ingestd}}
+  - {name: honest, fhir_url: "%s/fhir", auth: {client_id: ingestd}}
+`, c.file, evil.URL, victim.URL)
+	doctor, err := NewDoctor(t.Context(), DoctorOptions{Options: Options{Config: configured}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer doctor.Close()
+	findings := doctor.Examine(t.Context(), configured.Payers[0])
+	if stolen.Load() != 0 || !slices.ContainsFunc(findings, func(f smartauth.Finding) bool {
+		return f.Check == "token" && f.Level == smartauth.LevelFail && strings.Contains(f.Detail, smartauth.CodeForeignEndpoint)
+	}) {
+		t.Errorf("%d requests with a token: %+v", stolen.Load(), findings)
+	}
+}
