@@ -48,7 +48,7 @@ func (n *neighbours) holds(ctx context.Context, in addressRange) (bool, error) {
 	defer cancel()
 	addrs, err := n.resolver.LookupNetIP(ctx, "ip", n.base)
 	if err != nil {
-		return false, nil //nolint:nilerr // nothing known, nothing allowed; asked again the next time
+		return false, nil // nothing known, nothing allowed; asked again the next time
 	}
 	silent := false
 	for _, addr := range addrs {

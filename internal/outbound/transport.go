@@ -170,7 +170,7 @@ func (t *Transport) TLSConfig() *tls.Config { return t.tls.Clone() }
 
 // Dial connects to host:port as requests do, to the addresses that they may go to, for who looks at a server itself.
 func (t *Transport) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return t.base.DialContext(ctx, network, address)
+	return t.base.DialContext(ctx, network, address) //nolint:wrapcheck // the caller says what a failed dial means
 }
 
 // CloseIdleConnections closes the connections that no request uses.

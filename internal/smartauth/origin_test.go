@@ -23,7 +23,7 @@ func TestUSE5_the_token_goes_to_no_host_that_only_looks_like_the_payers(t *testi
 		}),
 	})
 	wire := source.Transport(roundTripper(func(r *http.Request) (*http.Response, error) {
-		if r.Header.Get("Authorization") != "" || r.Header.Get("Epic-Client-ID") != "" {
+		if r.Header.Get("Authorization") != "" || r.Header.Get("Epic-Client-Id") != "" {
 			t.Errorf("%s got a credential", r.URL.Host)
 		}
 		return answer(r, 200, "", nil), nil
