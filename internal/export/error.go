@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -129,13 +130,16 @@ func (e *Error) Error() string {
 func (e *Error) Operator() string {
 	text := e.Error()
 	if said := e.Outcome.Text(maxOperatorText); said != "" {
-		text += payerSays + said
+		text += payerSays + credentialLike.ReplaceAllString(said, "***")
 	}
 	if e.Excerpt != "" {
 		text += itBegins + e.Excerpt
 	}
 	return text
 }
+
+// credentialLike matches what a careless server may echo: a JWT, what stands behind Bearer, or a run of token characters that no id has.
+var credentialLike = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{5,}[A-Za-z0-9_.-]*|(?i:bearer)\s+[A-Za-z0-9_+/=.~-]{16,}|[A-Za-z0-9_+-]{64,}`)
 
 // What Operator writes before the payer's words.
 const (

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"ingestd/internal/config"
+	"ingestd/internal/fhir"
 	"ingestd/internal/outbound"
 )
 
@@ -41,6 +42,24 @@ func TestUSE5_no_query_of_a_location_that_cannot_be_read_is_printed(t *testing.T
 		_, _, err := fetch(t.Context(), p.client, p.file())
 		if text := wantError(t, err, outbound.CodeConnection, ActionRetry).Operator(); strings.Contains(text, "c2lnbmF0dXJl") {
 			t.Errorf("got %q, which quotes the query", text)
+		}
+	}
+}
+
+func TestOperator_repeats_no_credential_that_a_payer_echoes(t *testing.T) {
+	t.Parallel()
+	const opaque = "9f86d081884c7d659a2feaa0c55ad015"
+	for _, said := range []string{
+		"token eyJhbGciOiJSUzM4NCJ9.eyJpc3MiOiJ4In0.c2lnbmF0dXJl is over", "got Authorization: Bearer " + opaque, `{"authorization":"bearer ` + opaque + `"}`,
+		strings.Repeat(opaque, 2) + " is unknown",
+	} {
+		e := &Error{Outcome: &fhir.Outcome{Issues: []fhir.Issue{{Severity: "error", Diagnostics: "Patient/5f0c1a52-5d3c-4e3e-9a5b-0d5a3d0f1b2c: " + said}}}}
+		text := e.Operator()
+		if strings.Contains(text, "eyJ") || strings.Contains(text, opaque) || strings.Contains(text, "c2lnbmF0dXJl") {
+			t.Errorf("got %q, which holds a credential", text)
+		}
+		if !strings.Contains(text, "Patient/5f0c1a52-5d3c-4e3e-9a5b-0d5a3d0f1b2c") {
+			t.Errorf("got %q, which no longer says of what", text)
 		}
 	}
 }
