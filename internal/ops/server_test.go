@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"time"
 )
@@ -64,5 +65,28 @@ func TestServe_bounds_the_connections_that_callers_hold(t *testing.T) {
 	_ = held[0].Close()
 	if err := answered(further, time.Minute); err != nil {
 		t.Errorf("after another one ended: got %v", err)
+	}
+}
+
+func TestReadyz_asks_the_database_once_for_all_who_ask(t *testing.T) {
+	t.Parallel()
+	d := newDirect(t)
+	url := listen(t, d, "secret").URL
+	const callers = 100
+	before := d.Store.Pool().Stat().AcquireCount()
+	var group sync.WaitGroup
+	began := time.Now()
+	for range callers {
+		group.Go(func() {
+			if status, p := ask(t, http.MethodGet, url+"/readyz", ""); status != http.StatusOK && status != http.StatusServiceUnavailable {
+				t.Errorf("got %d %+v", status, p)
+			}
+		})
+	}
+	group.Wait()
+	looks := int64(time.Since(began)/readyLife) + 1
+	const each = 5 // more than what one look needs
+	if got := d.Store.Pool().Stat().AcquireCount() - before; got > looks*each {
+		t.Errorf("%d callers took %d connections in %d looks", callers, got, looks)
 	}
 }
