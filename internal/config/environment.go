@@ -21,8 +21,8 @@ func noteEnvironment(v reflect.Value, names map[string]bool) {
 			names[name] = true
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			noteEnvironment(v.Field(i), names)
+		for _, field := range v.Fields() {
+			noteEnvironment(field, names)
 		}
 	case reflect.Slice:
 		for i := range v.Len() {
