@@ -19,9 +19,9 @@ func TestPage_and_API_without_a_token_repeat_no_words_of_a_payer(t *testing.T) {
 	odd := &export.Error{Phase: export.PhaseStatus, Code: export.CodeJobFailed, Detail: "with plain text", Excerpt: "Esme Weatherwax"}
 	for _, token := range []string{"", "secret"} {
 		s := newSite(t, token, "p", "q")
-		for payer, text := range map[string]string{"p": failure.Operator(), "q": odd.Operator()} {
+		for _, failed := range [][2]string{{"p", failure.Operator()}, {"q", odd.Operator()}} {
 			s.execute(`INSERT INTO ingest.export (payer, state, kind, trigger, series, created_at, finished_at, error_code, error)
-				VALUES ($1, 'failed', 'full', 'manual', 's', now(), now(), 'kickoff_refused', $2)`, payer, text)
+				VALUES ($1, 'failed', 'full', 'manual', 's', now(), now(), 'kickoff_refused', $2)`, failed[0], failed[1])
 		}
 		for _, path := range []string{
 			"/api/v1/payers", "/api/v1/exports/1", "/api/v1/exports/2", "/api/v1/exports", "/", "/payers/p", "/exports/1", "/exports/2", "/exports/1/retry",
