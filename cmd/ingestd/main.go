@@ -9,6 +9,7 @@ import (
 
 func main() {
 	withoutCoreDumps()
+	logLibrariesTo(os.Stderr)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -39,12 +39,12 @@ uses it. The exit code is psql's.`,
 		if err != nil {
 			return errors.New("psql is not installed: install it with 'apt-get install postgresql-client'")
 		}
-		return withDatabase(cmd, *path, func(_ *config.Config, d *daemon.Database) error {
+		return withDatabase(cmd, *path, func(conf *config.Config, d *daemon.Database) error {
 			c, err := d.Store.SessionConfig(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return psql(cmd, program, c, args)
+			return psql(cmd, program, withoutSecrets(os.Environ(), conf), c, args)
 		})
 	}
 	return cmd
@@ -54,7 +54,7 @@ uses it. The exit code is psql's.`,
 const psqlPatience = 5 * time.Second
 
 // psql runs psql on the terminal until it ends.
-func psql(cmd *cobra.Command, program string, c *pgx.ConnConfig, args []string) error {
+func psql(cmd *cobra.Command, program string, environ []string, c *pgx.ConnConfig, args []string) error {
 	// Ctrl-C is for psql, which ends a query by it, not for this process.
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, syscall.SIGINT)
@@ -64,7 +64,7 @@ func psql(cmd *cobra.Command, program string, c *pgx.ConnConfig, args []string) 
 
 	child := exec.CommandContext(ctx, program, args...)
 	child.Stdin, child.Stdout, child.Stderr = cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	child.Env = psqlEnvironment(os.Environ(), c)
+	child.Env = psqlEnvironment(environ, c)
 	if c.Password != "" {
 		forget, err := handPassword(child, c.Password)
 		if err != nil {
@@ -108,6 +108,15 @@ var passedOn = map[string]string{
 // ours are the variables that hold ingestd's own secrets, or may: none of psql's business.
 func ours(name string) bool {
 	return strings.HasPrefix(name, "INGESTD_") || strings.HasPrefix(name, "AWS_") || name == "CREDENTIALS_DIRECTORY"
+}
+
+// withoutSecrets is environ without the variables that the configuration takes secrets from.
+func withoutSecrets(environ []string, c *config.Config) []string {
+	secrets := c.Environment()
+	return slices.DeleteFunc(slices.Clone(environ), func(variable string) bool {
+		name, _, _ := strings.Cut(variable, "=")
+		return slices.Contains(secrets, name)
+	})
 }
 
 // psqlEnvironment is environ with what makes psql connect as c does, and as safely, but for the password.

@@ -95,12 +95,13 @@ export -p
 	}
 	t.Setenv("PATH", dir)
 	t.Setenv("INGESTD_ADMIN_TOKEN", "of-the-admin")
-	code, stdout, stderr := runPsql(t, u.String(), "", "-l", "-x")
+	t.Setenv("WAREHOUSE", u.String()) // a name of the operator's own
+	code, stdout, stderr := runPsql(t, "env:WAREHOUSE", "", "-l", "-x")
 	said, environment, _ := strings.Cut(stdout, "\n")
 	if want := "<" + dir + `/psql><-l><-x> *:*:*:*:secret\:47\\11`; code != exitDone || said != want {
 		t.Errorf("exit code %d: arguments and password are %q, want %q\n%s", code, said, want, stderr)
 	}
-	for _, secret := range []string{"secret:47", "of-the-admin"} {
+	for _, secret := range []string{"secret:47", "secret%3A47", "WAREHOUSE", "of-the-admin"} {
 		if strings.Contains(environment, secret) {
 			t.Errorf("the environment of psql holds %s:\n%s", secret, environment)
 		}

@@ -50,6 +50,7 @@ and keeps the watchdog quiet.`,
 
 func serve(ctx context.Context, c *config.Config, path string, stderr io.Writer, skipMigrations bool, hangups <-chan os.Signal) error {
 	logger, level := newLeveledLogger(stderr, c.Log)
+	logLibraries(logger)
 	watchdog, err := systemd.SdWatchdogEnabled(false)
 	if err != nil {
 		logger.WarnContext(ctx, "WATCHDOG_USEC cannot be read: the watchdog is not answered", "error", err)

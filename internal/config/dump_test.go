@@ -95,6 +95,11 @@ func TestSecret_prints_no_secret_by_any_way(t *testing.T) {
 		{"postgres://ingestd:HUNTER2@db.example/fhir", "postgres://ingestd:xxxxx@db.example/fhir"},
 		{"postgresql://db.example/fhir?user=ingestd&password=HUNTER2", "postgresql://db.example/fhir"},
 		{"postgres://ingestd:HUNTER2@db1:5432,db2:5432/fhir", "postgres://ingestd:xxxxx@db1:5432,db2:5432/fhir"},
+		// A password whose / was not escaped: what stands before it reads as a port, or is none.
+		{"postgres://ingestd:12/HUNTER2@db.example/fhir", "[redacted]"},
+		{"postgres://ingestd:/HUNTER2@db.example/fhir", "[redacted]"},
+		{"postgres://ingestd:/HUNTER2%40@db.example/fhir", "[redacted]"},
+		{"postgres:HUNTER2", "[redacted]"},
 		{"host=db.example password=HUNTER2", "[redacted]"},
 		{"https://HUNTER2@db.example/", "[redacted]"},
 		{"HUNTER2", "[redacted]"},

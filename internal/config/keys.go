@@ -228,9 +228,13 @@ var keys = map[string]key{
 		text:     "The `id` of the entry of `keys` that signs; it must be active.",
 		standard: "the only active key", number: true,
 	},
-	"payers[].auth.kid":       {text: "The `kid` that the payer knows the key by, where it issues its own.", standard: "the key's id", number: true},
-	"payers[].auth.token_url": {text: "The token endpoint.", standard: "discovered from `fhir_url`/.well-known/smart-configuration"},
-	"payers[].auth.audience":  {text: "The `aud` of client assertions.", standard: "the token endpoint"},
+	"payers[].auth.kid": {text: "The `kid` that the payer knows the key by, where it issues its own.", standard: "the key's id", number: true},
+	"payers[].auth.token_url": {
+		text: "The token endpoint. It is needed where it lies on another host than `fhir_url`, and payers with other FHIR servers have the" +
+			" same `client_id`: discovery could name the endpoint of another one.",
+		standard: "discovered from `fhir_url`/.well-known/smart-configuration",
+	},
+	"payers[].auth.audience": {text: "The `aud` of client assertions.", standard: "the token endpoint"},
 	"payers[].auth.scopes": {
 		text:     "The scopes to ask for, sent as they are. Only `system/` scopes make sense: nobody signs in.",
 		standard: "`system/<Type>.read` (or `.rs`) for each of `export.types`",
@@ -280,7 +284,7 @@ var keys = map[string]key{
 	},
 	"payers[].export.log": {
 		text: "A directory for a log of each export, `PAYER-NUMBER.ndjson`, in the form of the SMART Bulk Data client: for escalations to the" +
-			" payer. It holds no token, no query of a URL and none of the payer's own words.",
+			" payer. It holds no token, no query of a URL and none of the payer's own words but X-Progress.",
 		standard: "none: no log",
 	},
 	"payers[].export.newcomers": {

@@ -57,7 +57,8 @@ func (s Secret) String() string {
 		return text
 	}
 	u, err := url.Parse(text)
-	if err != nil || !isPostgresURL(text) {
+	// Behind a password whose / is not escaped stands the host: what is read as the path is the rest of the password.
+	if err != nil || !isPostgresURL(text) || strings.Contains(u.Path, "@") {
 		return redacted
 	}
 	// A password may stand in the user's part, or among the parameters.

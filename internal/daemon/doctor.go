@@ -43,10 +43,14 @@ func NewDoctor(ctx context.Context, o DoctorOptions) (*Doctor, error) {
 		return nil, err
 	}
 	manager := smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Patience: tokenPatience})
-	return &Doctor{
+	d := &Doctor{
 		config: o.Config, options: o,
 		links: links{keys: keys, manager: manager, secrets: o.Secrets, logger: o.Logger},
-	}, nil
+	}
+	for _, p := range o.Config.Payers { // the manager has to know all clients, whichever payer is examined
+		_, _ = d.links.to(p) // it sends nothing; Examine tells what is wrong
+	}
+	return d, nil
 }
 
 // Close stops the background work.
@@ -64,7 +68,7 @@ func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Findin
 	}
 	defer made.transport.CloseIdleConnections()
 	findings := made.source.Diagnose(ctx, smartauth.DiagnoseOptions{
-		TLS: made.transport.TLSConfig(), JWKSURL: d.config.JWKS.URL,
+		TLS: made.transport.TLSConfig(), Dial: made.transport.Dial, JWKSURL: d.config.JWKS.URL,
 		JWKSRoots: d.options.JWKSRoots, AllowPrivate: d.options.AllowPrivate,
 	})
 	for _, f := range findings {

@@ -4,11 +4,13 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"ingestd/internal/payersim"
@@ -237,5 +239,100 @@ payers: [{name: one, fhir_url: "%s/fhir", auth: {method: none}, export: {level: 
 				t.Errorf("got %+v, want %s and %q", findings, test.want, test.detail)
 			}
 		})
+	}
+}
+
+func TestDoctor_connects_to_no_address_of_the_operators_network_that_a_payer_names(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t)
+	inside, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reached atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := inside.Accept()
+			if err != nil {
+				return
+			}
+			reached.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	_, port, _ := net.SplitHostPort(inside.Addr().String())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, "/smart-configuration") {
+			http.NotFound(w, r)
+			return
+		}
+		_, _ = fmt.Fprintf(w, `{"token_endpoint": "https://0.0.0.0:%s/token"}`, port) // no host's address, and this host's to Linux
+	}))
+	t.Cleanup(server.Close)
+	configured := parse(t, `
+database: {url: "postgres://localhost/x"}
+keys: [{id: k, private_key: "file:%s"}]
+payers: [{name: one, fhir_url: "%s/fhir", auth: {client_id: ingestd}}]
+`, c.file, server.URL)
+	doctor, err := NewDoctor(t.Context(), DoctorOptions{Options: Options{Config: configured}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer doctor.Close()
+	findings := doctor.Examine(t.Context(), configured.Payers[0])
+	_ = inside.Close()
+	<-done
+	if n := reached.Load(); n != 0 {
+		t.Errorf("%d connections were made: %+v", n, findings)
+	}
+	if !slices.ContainsFunc(findings, func(f smartauth.Finding) bool {
+		return f.Check == "tls" && f.Level == smartauth.LevelFail && strings.Contains(f.Detail, "refused to connect")
+	}) {
+		t.Errorf("no finding says that it was refused: %+v", findings)
+	}
+}
+
+func TestDoctor_gets_no_token_of_another_payer_for_one_that_names_its_token_endpoint(t *testing.T) {
+	t.Parallel()
+	c := newClinic(t)
+	simulator, err := payersim.New(payersim.Options{Patients: 2, Clients: []payersim.Client{{ID: "ingestd", JWKS: jwksOf(t, c.key)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	victim := httptest.NewServer(simulator)
+	t.Cleanup(func() {
+		victim.CloseClientConnections()
+		victim.Close()
+		if err := simulator.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var stolen atomic.Int64
+	evil := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "" {
+			stolen.Add(1)
+		}
+		_, _ = fmt.Fprintf(w, `{"token_endpoint": %q}`, victim.URL+"/auth/token")
+	}))
+	t.Cleanup(evil.Close)
+	configured := parse(t, `
+database: {url: "postgres://localhost/x"}
+keys: [{id: k, private_key: "file:%s"}]
+payers:
+  - {name: evil, fhir_url: "%s/fhir", auth: {client_id: ingestd}}
+  - {name: honest, fhir_url: "%s/fhir", auth: {client_id: ingestd}}
+`, c.file, evil.URL, victim.URL)
+	doctor, err := NewDoctor(t.Context(), DoctorOptions{Options: Options{Config: configured}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer doctor.Close()
+	findings := doctor.Examine(t.Context(), configured.Payers[0])
+	if stolen.Load() != 0 || !slices.ContainsFunc(findings, func(f smartauth.Finding) bool {
+		return f.Check == "token" && f.Level == smartauth.LevelFail && strings.Contains(f.Detail, smartauth.CodeForeignEndpoint)
+	}) {
+		t.Errorf("%d requests with a token: %+v", stolen.Load(), findings)
 	}
 }

@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -129,11 +130,27 @@ func (e *Error) Error() string {
 func (e *Error) Operator() string {
 	text := e.Error()
 	if said := e.Outcome.Text(maxOperatorText); said != "" {
-		text += "; the payer says: " + said
+		text += payerSays + credentialLike.ReplaceAllString(said, "***")
 	}
 	if e.Excerpt != "" {
-		text += "; it begins: " + e.Excerpt
+		text += itBegins + e.Excerpt
 	}
+	return text
+}
+
+// credentialLike matches what a careless server may echo: a JWT, what stands behind Bearer, or a run of token characters that no id has.
+var credentialLike = regexp.MustCompile(`eyJ[A-Za-z0-9_-]{5,}[A-Za-z0-9_.-]*|(?i:bearer)\s+[A-Za-z0-9_+/=.~-]{16,}|[A-Za-z0-9_+-]{64,}`)
+
+// What Operator writes before the payer's words.
+const (
+	payerSays = "; the payer says: "
+	itBegins  = "; it begins: "
+)
+
+// WithoutPayersWords is what Operator wrote, up to the payer's own words: as Error wrote it.
+func WithoutPayersWords(text string) string {
+	text, _, _ = strings.Cut(text, payerSays)
+	text, _, _ = strings.Cut(text, itBegins)
 	return text
 }
 

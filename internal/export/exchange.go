@@ -225,7 +225,7 @@ func (c *Client) sendError(ctx context.Context, phase Phase, err error) error {
 		}
 		e.MaybeStarted = phase == PhaseKickOff && !out.Unsent
 	default:
-		e.Code, e.Detail = outbound.CodeConnection, err.Error()
+		e.Code, e.Detail = outbound.CodeConnection, outbound.Words(err) // net/http quotes a Location that it cannot read
 		var op *net.OpError
 		e.MaybeStarted = phase == PhaseKickOff && !(errors.As(err, &op) && op.Op == "dial")
 	}

@@ -2,7 +2,7 @@
 // Items"), and that payers' support desks read: one JSON event a line. It is for escalations: what was asked, what the
 // payer answered, and when.
 //
-// The log holds no token, no query of a URL, and none of the payer's own words, which may name patients: errors are those
+// The log holds no token, no query of a URL, and none of the payer's own words, which may name patients, but X-Progress: errors are those
 // that ingestd logs.
 package exportlog
 
@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -85,9 +86,14 @@ func write(path string, e event) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of the export log: %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	// What lies in wait in a directory of others is not written to: a link, or a pipe, whose reader would be waited for.
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return fmt.Errorf("open the export log: %w", err)
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = file.Close()
+		return fmt.Errorf("open the export log: %s is no regular file", path)
 	}
 	_, err = file.Write(append(line, '\n'))
 	if closeErr := file.Close(); err == nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -75,5 +76,40 @@ func TestAddress_shows_no_signature(t *testing.T) {
 		if got := Address(text); got != want {
 			t.Errorf("%s: got %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestLog_does_not_follow_a_link_or_wait_for_a_pipe_that_lies_in_wait(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	other := filepath.Join(t.TempDir(), "of-another-service")
+	if err := os.WriteFile(other, []byte("theirs\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(other, filepath.Join(dir, "acme-1.ndjson")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "acme-2.ndjson"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for id := range int64(2) {
+			l := Log{Logger: slog.New(slog.NewTextHandler(&text, nil))}
+			l.Write(dir, "acme", id+1, KickOff, nil)
+		}
+	}()
+	select {
+	case <-written:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for somebody to read the pipe")
+	}
+	if got, err := os.ReadFile(other); err != nil || string(got) != "theirs\n" {
+		t.Errorf("the file behind the link holds %q, %v", got, err)
+	}
+	if n := strings.Count(text.String(), "cannot be written"); n != 2 {
+		t.Errorf("told %d times, want twice: %s", n, text.String())
 	}
 }

@@ -21,6 +21,8 @@ const (
 	maxBody = 16 << 10
 	// apiTimeout bounds what a request waits for the database.
 	apiTimeout = 20 * time.Second
+	// maxConnections bounds those to the admin listener: what callers hold open is taken from what payers and Postgres need.
+	maxConnections = 256
 
 	defaultLimit = 20
 	maxLimit     = 1000

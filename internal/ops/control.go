@@ -18,6 +18,8 @@ type Direct struct {
 	Engine *scheduler.Engine
 	// Payers returns those of the configuration in use, in its order.
 	Payers func() []config.Payer
+	// Discreet leaves the payers' own words out of failures, because whoever is on the host may ask: they may name patients.
+	Discreet bool
 }
 
 // ExportFilter narrows a list of exports; zero fields do not.
@@ -44,7 +46,19 @@ type ExportDetail struct {
 
 // Status returns the state of all payers.
 func (d Direct) Status(ctx context.Context) ([]PayerStatus, error) {
-	return Status(ctx, d.Store, d.Payers(), time.Now())
+	all, err := Status(ctx, d.Store, d.Payers(), time.Now())
+	for i := range all {
+		all[i].LastError = d.told(all[i].LastError)
+	}
+	return all, err
+}
+
+// told is a failure as it is told to who asks.
+func (d Direct) told(e *ErrorSummary) *ErrorSummary {
+	if e != nil && d.Discreet {
+		e.Message = scheduler.WithoutPayersWords(e.Message)
+	}
+	return e
 }
 
 // Exports lists the newest exports first.
@@ -73,7 +87,7 @@ func (d Direct) Export(ctx context.Context, id int64) (ExportDetail, error) {
 	}
 	detail := ExportDetail{
 		ExportSummary: Summarize(x, time.Now()), Trigger: x.Trigger, Since: x.Since, AcceptedAt: orNil(x.KickedOffAt),
-		ManifestAt: orNil(x.ManifestAt), LoadedAt: orNil(x.LoadedAt), LastError: lastError(x),
+		ManifestAt: orNil(x.ManifestAt), LoadedAt: orNil(x.LoadedAt), LastError: d.told(lastError(x)),
 	}
 	detail.Waiting = waitingFor(x, d.Payers(), time.Now())
 	if x.State == store.StatePolling {

@@ -108,18 +108,26 @@ func (g *Guard) refuse(r *http.Request) *Problem {
 
 // CheckBearer is CheckToken of the token in the request's header.
 func (g *Guard) CheckBearer(r *http.Request) *Problem {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	header := r.Header.Get("Authorization")
+	token, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
 		token = ""
 	}
-	return g.CheckToken(r.RemoteAddr, token)
+	return g.check(r.RemoteAddr, token, header != "")
 }
 
 // CheckToken compares a token that an address sent, in a time that does not depend on it. An address that has sent too many wrong
 // ones is not told whether the next is right, until it has waited. Where there is no token, any will do.
-func (g *Guard) CheckToken(remote, token string) *Problem {
+func (g *Guard) CheckToken(remote, token string) *Problem { return g.check(remote, token, true) }
+
+// check is CheckToken. What is no guess does not count: any page in an operator's browser can send requests without a token, and
+// would lock the operator out.
+func (g *Guard) check(remote, token string, isGuess bool) *Problem {
 	if g.open {
 		return nil
+	}
+	if !isGuess {
+		return unauthorized()
 	}
 	got := sha256.Sum256([]byte(token))
 	right := subtle.ConstantTimeCompare(g.token[:], got[:]) == 1
@@ -137,6 +145,10 @@ func (g *Guard) CheckToken(remote, token string) *Problem {
 		return nil
 	}
 	guesses.Allow()
+	return unauthorized()
+}
+
+func unauthorized() *Problem {
 	return &Problem{
 		Code: "unauthorized", Message: "the admin token is required", Status: http.StatusUnauthorized,
 		Hint: "send it as Authorization: Bearer …; commands take it from INGESTD_ADMIN_TOKEN",

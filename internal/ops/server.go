@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"ingestd/internal/config"
 	"ingestd/internal/scheduler"
@@ -39,6 +40,7 @@ type Server struct {
 	options ServerOptions
 	direct  Direct
 	mux     *http.ServeMux
+	ready   *readiness
 }
 
 // NewServer returns the handler of the admin listener.
@@ -47,7 +49,7 @@ func NewServer(o ServerOptions) *Server {
 		c, _ := o.Config()
 		return c.Payers
 	}
-	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers}, mux: http.NewServeMux()}
+	s := &Server{options: o, direct: Direct{Store: o.Store, Engine: o.Engine, Payers: payers, Discreet: o.Guard.Open()}, mux: http.NewServeMux(), ready: newReadiness()}
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 	s.mux.Handle("GET /metrics", o.Guard.Wrap(promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{
@@ -89,7 +91,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			_ = server.Close() // what has not finished by then is cut off
 		}
 	})
-	err := server.Serve(listener)
+	err := server.Serve(netutil.LimitListener(listener, maxConnections))
 	if !stop() {
 		<-stopped
 	}
@@ -107,10 +109,10 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says whether this instance can work: the database answers, and has the schema that this binary needs.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-	defer cancel()
-	if err := s.options.Store.CheckSchema(ctx); err != nil {
-		s.options.Logger.WarnContext(ctx, "not ready", "error", err)
+	if fresh, err := s.ready.ask(r.Context(), s.options.Store.CheckSchema); err != nil {
+		if fresh {
+			s.options.Logger.WarnContext(r.Context(), "not ready", "error", err)
+		}
 		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": reason(err)})
 		return
 	}

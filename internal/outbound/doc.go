@@ -7,9 +7,10 @@
 //
 //   - Loopback, private, link-local, carrier-grade NAT, unique-local and other special-purpose addresses are refused,
 //     except for the hosts that the configuration names (the FHIR base, token_url, download_hosts) and for addresses of
-//     the same range as the FHIR base's own.
-//   - Link-local addresses, where clouds serve instance credentials, are reachable only if the configuration names such
-//     an address literally.
+//     a range in which the FHIR base lies: by the address in the configuration, or by its certificate, because the payer may
+//     run the name servers of its base.
+//   - Link-local and other addresses where clouds serve instance credentials are reachable only if the configuration names
+//     such an address literally.
 //   - Plain http is for loopback only. Everything else is TLS 1.2 or newer, fully verified, with the payer's own CA and
 //     a client certificate where they are configured.
 //

@@ -51,6 +51,16 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Host + ": " + e.Detail }
 
+// Words is what an error of net/http, net or crypto/tls says, up to where it quotes what a server sent: a header that is none may
+// be the rest of a body (PHI), and an address may be signed.
+func Words(err error) string {
+	text, _, quotes := strings.Cut(err.Error(), `"`)
+	if quotes {
+		text = strings.TrimRight(text, " :;[{(=") + " (what was sent is not repeated)"
+	}
+	return text
+}
+
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
@@ -109,7 +119,7 @@ func (e *Error) explain() {
 			e.Detail, e.Hint = "no connection in time", "check routes and firewalls"
 		}
 	default:
-		e.Code, e.Detail = CodeConnection, "the connection failed: "+err.Error()
+		e.Code, e.Detail = CodeConnection, "the connection failed: "+Words(err)
 	}
 }
 
@@ -135,7 +145,7 @@ func (e *Error) explainTLS() bool {
 		}
 		e.explainChain(chain)
 	case errors.As(e.Err, &verification):
-		e.Code, e.Detail = CodeTLS, "the certificate is not valid: "+verification.Err.Error()
+		e.Code, e.Detail = CodeTLS, "the certificate is not valid: "+Words(verification.Err)
 	case errors.As(e.Err, &record):
 		e.Code, e.Detail = CodePlainHTTPAnswers, "the server does not speak TLS at that port"
 		e.Hint = "check the port of the URL"
@@ -196,7 +206,7 @@ func (e *Error) explainAlert() bool {
 		e.Code, e.Detail = CodeTLSClient, "the server refused the client certificate, or its absence"
 		e.Hint = clientCertificateHint
 	case strings.Contains(text, "tls: "):
-		e.Code, e.Detail = CodeTLS, "the TLS handshake failed: "+text
+		e.Code, e.Detail = CodeTLS, "the TLS handshake failed: "+Words(e.Err)
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		e.Code, e.Detail = CodePlainHTTPAnswers, "the server does not speak TLS at that port"
 		e.Hint = "check the port of the URL"

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // Resolver looks up the addresses of a host name. *net.Resolver is one.
@@ -26,15 +25,23 @@ const (
 	rangeLinkLocal addressRange = "link-local"
 	rangeShared    addressRange = "carrier-grade NAT"
 	rangeSpecial   addressRange = "special-purpose"
+	rangeMetadata  addressRange = "cloud metadata"
 )
 
 var (
 	sharedPrefix = netip.MustParsePrefix("100.64.0.0/10")
+	// metadataAddresses are those of clouds that are not link-local: a network that holds a FHIR base may hold them, too.
+	metadataAddresses = []netip.Addr{
+		netip.MustParseAddr("fd00:ec2::254"), netip.MustParseAddr("fd00:ec2::23"), // AWS: instances, containers
+		netip.MustParseAddr("fd20:ce::254"),    // Google Cloud
+		netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
+	}
 	// specialPrefixes hold no host that a payer could run a server on.
 	specialPrefixes = []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/8"),       // this network
 		netip.MustParsePrefix("192.0.0.0/24"),    // IETF protocol assignments
 		netip.MustParsePrefix("192.0.2.0/24"),    // documentation
+		netip.MustParsePrefix("192.88.99.0/24"),  // 6to4 relays, deprecated
 		netip.MustParsePrefix("198.18.0.0/15"),   // benchmarking
 		netip.MustParsePrefix("198.51.100.0/24"), // documentation
 		netip.MustParsePrefix("203.0.113.0/24"),  // documentation
@@ -42,19 +49,24 @@ var (
 		netip.MustParsePrefix("240.0.0.0/4"),     // reserved, broadcast
 		netip.MustParsePrefix("::/128"),          // unspecified
 		netip.MustParsePrefix("100::/64"),        // discard
+		netip.MustParsePrefix("100:0:0:1::/64"),  // dummy
+		netip.MustParsePrefix("2001::/23"),       // IETF protocol assignments, Teredo among them
 		netip.MustParsePrefix("2001:db8::/32"),   // documentation
+		netip.MustParsePrefix("3fff::/20"),       // documentation
+		netip.MustParsePrefix("5f00::/16"),       // segment routing
 		netip.MustParsePrefix("fec0::/10"),       // site-local, deprecated
 		netip.MustParsePrefix("ff00::/8"),        // multicast
 	}
-	// embeddingPrefixes carry an IPv4 address, at the byte that follows the prefix, to which a gateway may translate.
+	// embeddingPrefixes carry an IPv4 address, from that byte on, to which a gateway may translate.
 	embeddingPrefixes = []struct {
 		prefix netip.Prefix
 		at     int
 	}{
-		{netip.MustParsePrefix("64:ff9b::/96"), 12},   // NAT64
-		{netip.MustParsePrefix("64:ff9b:1::/96"), 12}, // NAT64, local use
-		{netip.MustParsePrefix("2002::/16"), 2},       // 6to4
-		{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible, deprecated
+		{netip.MustParsePrefix("64:ff9b::/96"), 12},    // NAT64
+		{netip.MustParsePrefix("64:ff9b:1::/48"), 12},  // NAT64, local use: prefixes of 96 bits; what ends in zeros reads as 0.0.0.0
+		{netip.MustParsePrefix("2002::/16"), 2},        // 6to4
+		{netip.MustParsePrefix("::ffff:0:0:0/96"), 12}, // IPv4-translated (SIIT)
+		{netip.MustParsePrefix("::/96"), 12},           // IPv4-compatible, deprecated
 	}
 )
 
@@ -62,6 +74,8 @@ var (
 func rangeOf(addr netip.Addr) addressRange {
 	addr = addr.Unmap().WithZone("")
 	switch {
+	case slices.Contains(metadataAddresses, addr):
+		return rangeMetadata
 	case addr.IsLoopback():
 		return rangeLoopback
 	case addr.IsPrivate(): // RFC 1918 and unique-local fc00::/7
@@ -89,18 +103,11 @@ func rangeOf(addr netip.Addr) addressRange {
 
 // guard decides which addresses may be dialled for which host.
 type guard struct {
-	base     string          // host of the FHIR base
-	trusted  map[string]bool // hosts that the configuration names, the base among them
-	resolver Resolver
-	dialer   net.Dialer
+	trusted map[string]bool // hosts that the configuration names, the base among them
+	dialer  net.Dialer
 
-	mu        sync.Mutex
-	baseKnown map[addressRange]bool // ranges that the base's addresses lie in
-	baseAsked time.Time             // when they were looked up
+	neighbours neighbours
 }
-
-// baseRangesLife is how long the ranges of the FHIR base's addresses are taken for known.
-const baseRangesLife = time.Minute
 
 // dial connects to address, host:port, after checking each IP address that is tried for it.
 func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -131,39 +138,17 @@ func (g *guard) check(ctx context.Context, host string, addr netip.Addr) error {
 	}
 	literal, literalErr := netip.ParseAddr(host)
 	switch {
-	case g.trusted[host] && found != rangeLinkLocal:
+	case g.trusted[host] && found != rangeLinkLocal && found != rangeMetadata:
 		return nil
 	case g.trusted[host] && literalErr == nil && literal.Unmap() == addr.Unmap():
-		return nil // a link-local address that the configuration names as such
-	case found == rangeLinkLocal, found == rangeSpecial:
-	case g.baseRanges(ctx)[found]:
-		return nil
+		return nil // one that the configuration names as such
+	case found == rangeLinkLocal, found == rangeMetadata, found == rangeSpecial:
+	default:
+		if among, err := g.neighbours.holds(ctx, found); among || err != nil {
+			return err
+		}
 	}
 	return &refusal{host: host, found: found, reason: fmt.Sprintf("%s is a %s address", addr, found)}
-}
-
-// baseRanges returns the ranges that the addresses of the FHIR base lie in: a payer inside the operator's own network may
-// name other hosts of that network.
-func (g *guard) baseRanges(ctx context.Context) map[addressRange]bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.baseKnown != nil && time.Since(g.baseAsked) < baseRangesLife {
-		return g.baseKnown
-	}
-	ranges := make(map[addressRange]bool)
-	if addr, err := netip.ParseAddr(g.base); err == nil {
-		ranges[rangeOf(addr)] = true
-	} else if g.base != "" {
-		addrs, err := g.resolver.LookupNetIP(ctx, "ip", g.base)
-		if err != nil {
-			return ranges // nothing known, nothing allowed; asked again the next time
-		}
-		for _, addr := range addrs {
-			ranges[rangeOf(addr)] = true
-		}
-	}
-	g.baseKnown, g.baseAsked = ranges, time.Now()
-	return ranges
 }
 
 // refusal says that an address must not be dialled.

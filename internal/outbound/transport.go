@@ -88,9 +88,11 @@ func New(o Options) (*Transport, error) {
 		resolver = net.DefaultResolver
 	}
 	g := &guard{
-		base:     normalHost(base.Hostname()),
-		trusted:  map[string]bool{normalHost(base.Hostname()): true},
-		resolver: resolver,
+		trusted: map[string]bool{normalHost(base.Hostname()): true},
+		neighbours: neighbours{
+			base: normalHost(base.Hostname()), port: base.Port(), tls: tlsConfig.Clone(), resolver: resolver, known: make(map[addressRange]bool),
+			denied: make(map[addressRange]time.Time),
+		},
 		dialer: net.Dialer{
 			Timeout:   orDefault(o.DialTimeout, 15*time.Second),
 			KeepAlive: 30 * time.Second,
@@ -165,6 +167,11 @@ func clientCertificate(pair *tls.Certificate) func(*tls.CertificateRequestInfo) 
 
 // TLSConfig is a copy of how connections are secured, for who looks at a server's certificate itself.
 func (t *Transport) TLSConfig() *tls.Config { return t.tls.Clone() }
+
+// Dial connects to host:port as requests do, to the addresses that they may go to, for who looks at a server itself.
+func (t *Transport) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return t.base.DialContext(ctx, network, address) //nolint:wrapcheck // the caller says what a failed dial means
+}
 
 // CloseIdleConnections closes the connections that no request uses.
 func (t *Transport) CloseIdleConnections() { t.base.CloseIdleConnections() }

@@ -50,6 +50,10 @@ func describe(err error) (f store.Failure, safe string) {
 	return f, err.Error()
 }
 
+// WithoutPayersWords is the text of an export's failure as it stands in the database, without what the payer said, which may name a
+// patient.
+func WithoutPayersWords(text string) string { return export.WithoutPayersWords(text) }
+
 // knownFailures are the failures of our own side that an operator meets.
 var knownFailures = []struct {
 	is         func(error) bool

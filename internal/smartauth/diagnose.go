@@ -38,6 +38,8 @@ type Finding struct {
 type DiagnoseOptions struct {
 	// TLS is how connections to the payer are secured; nil is the default.
 	TLS *tls.Config
+	// Dial connects to the payer and to what it names; nil connects to whatever it is.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// JWKSURL is where payers fetch the keys; empty where they are registered by value.
 	JWKSURL string
 	// JWKSRoots replaces the system's certificate authorities for the JWKS URL.
@@ -104,28 +106,35 @@ func (d *diagnosis) host(ctx context.Context, target *url.URL) bool {
 	if d.options.TLS != nil {
 		config = d.options.TLS.Clone()
 	}
-	return d.handshake(ctx, "tls", net.JoinHostPort(o.host, o.port), o.host, config)
+	return d.handshake(ctx, "tls", net.JoinHostPort(o.host, o.port), o.host, config, d.options.Dial)
 }
 
-func (d *diagnosis) handshake(ctx context.Context, check, address, name string, config *tls.Config) bool {
+func (d *diagnosis) handshake(ctx context.Context, check, address, name string, config *tls.Config,
+	dial func(ctx context.Context, network, address string) (net.Conn, error),
+) bool {
 	config.ServerName = name
-	dialer := &tls.Dialer{Config: config}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
-	if err != nil {
-		problem, fix := explainTLS(err)
-		if problem == "" {
-			problem, fix = "no connection: "+connectProblem(err),
-				"Check the port, firewalls, and whether the payer must admit this machine's address."
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", address)
+	if err == nil {
+		defer func() { _ = conn.Close() }()
+		secure := tls.Client(conn, config)
+		if err = secure.HandshakeContext(ctx); err == nil {
+			return d.certificate(check, address, secure.ConnectionState())
 		}
-		d.add(check, LevelFail, address+": "+problem, fix)
-		return false
 	}
-	defer func() { _ = conn.Close() }()
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return true
+	problem, fix := explainTLS(err)
+	if problem == "" {
+		problem, fix = "no connection: "+connectProblem(err),
+			"Check the port, firewalls, and whether the payer must admit this machine's address."
 	}
-	state := secure.ConnectionState()
+	d.add(check, LevelFail, address+": "+problem, fix)
+	return false
+}
+
+// certificate says what a server has shown.
+func (d *diagnosis) certificate(check, address string, state tls.ConnectionState) bool {
 	leaf := state.PeerCertificates[0]
 	detail := fmt.Sprintf("%s: %s, certificate valid until %s",
 		address, tls.VersionName(state.Version), leaf.NotAfter.UTC().Format(time.DateOnly))
@@ -233,7 +242,7 @@ func (d *diagnosis) jwks(ctx context.Context) {
 	}
 	o := originOf(target)
 	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: d.options.JWKSRoots}
-	if !d.handshake(ctx, "jwks", net.JoinHostPort(o.host, o.port), o.host, config) {
+	if !d.handshake(ctx, "jwks", net.JoinHostPort(o.host, o.port), o.host, config, nil) {
 		return
 	}
 	body, problem := d.fetchJWKS(ctx)

@@ -26,6 +26,7 @@ const (
 	CodeRejected        = "rejected"         // 4xx without an OAuth error
 	CodeClockSkew       = "clock_skew"       // refused, and the clocks differ by more than an assertion can bear
 	CodeDiscovery       = "discovery_failed" // no source named a token endpoint
+	CodeForeignEndpoint = "foreign_endpoint" // discovery named an endpoint elsewhere, for a client id that is used at another payer
 	CodeCredential      = "credential"       // the client secret cannot be had, or the key cannot sign
 	CodeScopeMissing    = "scope_missing"    // a token was issued, for fewer resource types than are needed
 )
@@ -129,6 +130,8 @@ var hints = map[string]string{
 	CodeClockSkew: "The clocks of this machine and the server differ too much for an assertion to be valid: check NTP here.",
 	CodeDiscovery: "Set auth.token_url, or ask the payer for a token endpoint: neither .well-known/smart-configuration nor the" +
 		" CapabilityStatement named one.",
+	CodeForeignEndpoint: "Set auth.token_url to this payer's token endpoint, as the payer told it: its server names one on another host, and" +
+		" with a client id that another payer has given as well, that could be the other one's.",
 	CodeScopeMissing: "The server grants less than is to be exported: ask the payer to grant the system/ scopes of these types, or take" +
 		" the types out of export.types.",
 	CodeCredential: "Check the client_secret reference, or that the key can sign (permissions of its KMS).",

@@ -47,6 +47,7 @@ type Manager struct {
 	grants      map[grantKey]*grant
 	directories map[string]*directory
 	skews       map[origin]*clockSkew
+	clients     map[string][]client // by their ids
 }
 
 // NewManager returns a manager that is ready for use. It works in the background only while tokens are being asked for, until
@@ -61,6 +62,7 @@ func NewManager(options ManagerOptions) *Manager {
 		grants:      make(map[grantKey]*grant),
 		directories: make(map[string]*directory),
 		skews:       make(map[origin]*clockSkew),
+		clients:     make(map[string][]client),
 	}
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
@@ -129,7 +131,11 @@ func (m *Manager) Source(registration Registration) (*Source, error) {
 		registration.Transport = m.transport
 	}
 	s := &Source{manager: m, registration: &registration, base: base, home: originOf(base)}
-	if registration.Method != MethodNone && registration.TokenURL == "" {
+	if registration.Method == MethodNone {
+		return s, nil
+	}
+	m.note(s)
+	if registration.TokenURL == "" {
 		s.directory = m.directoryOf(s)
 	}
 	return s, nil

@@ -24,7 +24,17 @@ func originOf(u *url.URL) origin {
 			port = "80"
 		}
 	}
-	return origin{scheme: scheme, host: strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")), port: port}
+	return origin{scheme: scheme, host: lowerASCII(strings.TrimSuffix(u.Hostname(), ".")), port: port}
+}
+
+// lowerASCII leaves all but A to Z as it is: Unicode's small letter of İ is i, and net/http asks for another host (IDNA).
+func lowerASCII(host string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, host)
 }
 
 // parseOrigin reads an origin from a URL, or from host or host:port, which mean https.

@@ -178,13 +178,27 @@ func (r tokenRequest) describe(e *Error) *Error {
 	return e
 }
 
-// withoutURL drops the URL that net/http puts into its errors: its query may hold anything.
+// withoutURL drops the URL that net/http puts into its errors, and what they quote of an answer, such as a Location that cannot be
+// read: a query may hold anything.
 func withoutURL(err error) error {
 	if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		return urlErr.Err
+		err = urlErr.Err
 	}
-	return err
+	return unquoting{err}
 }
+
+// unquoting is an error whose text ends where it quotes something.
+type unquoting struct{ error }
+
+func (u unquoting) Error() string {
+	text, _, quotes := strings.Cut(u.error.Error(), `"`)
+	if quotes {
+		text = strings.TrimRight(text, " :;[{(=") + " …"
+	}
+	return text
+}
+
+func (u unquoting) Unwrap() error { return u.error }
 
 var errTooLong = errors.New("longer than the limit")
 

@@ -105,6 +105,9 @@ func (s *Source) resolve(ctx context.Context, after time.Time) (*grant, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.manager.checkNamed(s, found.TokenEndpoint); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.grant != nil && s.found == found {

@@ -386,9 +386,12 @@ func (s *Store) ReleaseTx(ctx context.Context, tx pgx.Tx, id int64, by string) e
 		WHERE id = $1 AND state = 'held'`, id, by)
 }
 
-// CleanedUp records that the payer was told and the staging tables are gone.
+// CleanedUp records that the payer was told and the staging tables are gone. Of the URLs of files the queries go, too: they may be
+// signatures that open the files for longer than anybody needs.
 func (s *Store) CleanedUp(ctx context.Context, id int64) error {
-	return change(ctx, s.pool, `UPDATE ingest.export SET cleaned_up_at = now() WHERE id = $1`, id)
+	return change(ctx, s.pool, `
+		WITH cut AS (UPDATE ingest.export_file SET url = split_part(url, '?', 1) WHERE export_id = $1 AND strpos(url, '?') > 0)
+		UPDATE ingest.export SET cleaned_up_at = now() WHERE id = $1`, id)
 }
 
 // change runs an UPDATE that must meet exactly one row; no row means that the state was another one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -101,6 +102,9 @@ func parseURL(key, url string) (*pgxpool.Config, error) {
 	if err != nil {
 		// pgx redacts passwords where it can parse them; where it cannot, the text may be anything.
 		return nil, errors.New(key + " is not a Postgres connection string: expected postgres://user@host:port/database")
+	}
+	if strings.Contains(config.ConnConfig.Database, "@") { // a failed connection would name the database, which is the rest of a password
+		return nil, errors.New(key + " names a database with @ in it: expected / in a password as %2F, # as %23 and ? as %3F")
 	}
 	config.ConnConfig.RuntimeParams["application_name"] = "ingestd"
 	// jsonb's stored form does not depend on it, but the text of timestamps in errors and history does.

@@ -160,6 +160,12 @@ var mutants = []mutant{
 		"internal/smartauth", "TestUSE5",
 	},
 	{
+		"no token of another payer", "internal/smartauth/mixup.go",
+		"if other.payer != s.registration.Payer && other.home != s.home {",
+		"if other.payer != s.registration.Payer && other.home != s.home && false {",
+		"internal/smartauth", "TestUSE5",
+	},
+	{
 		"token goes to its hosts only", "internal/export/urls.go",
 		"return c.atBase(u) || c.tokenHosts[hostPort(u)]", "return c.atBase(u) || c.tokenHosts[hostPort(u)] || true",
 		"internal/export", "TestFILE|TestUSE5",
@@ -186,6 +192,16 @@ var mutants = []mutant{
 		"private addresses are not dialled", "internal/outbound/guard.go",
 		"return g.check(ctx, host, addrPort.Addr())", "_ = g.check(ctx, host, addrPort.Addr())\n		return nil",
 		"internal/outbound", "TestMAN4|TestFILE2",
+	},
+	{
+		"name servers prove nothing", "internal/outbound/neighbours.go",
+		"proven, isOther := n.prove(ctx, addr)", "proven, isOther := true, false",
+		"internal/outbound", "TestMAN4",
+	},
+	{
+		"errors quote no answer", "internal/outbound/errors.go",
+		"text, _, quotes := strings.Cut(err.Error(), `\"`)", "text, _, quotes := err.Error(), 0, false",
+		"internal/outbound", "TestErrors_quote",
 	},
 	{
 		"plain http is for loopback", "internal/outbound/transport.go",

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"ingestd/internal/ops"
 	"ingestd/internal/store"
 )
 
@@ -51,7 +50,7 @@ func (p *Page) look(ctx context.Context, now time.Time) (*snapshot, error) {
 	for _, payer := range payers {
 		names = append(names, payer.Name)
 	}
-	statuses, err := ops.Status(ctx, db, payers, now)
+	statuses, err := p.options.Direct.Status(ctx)
 	if err != nil {
 		return nil, err
 	}

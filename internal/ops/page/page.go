@@ -65,6 +65,7 @@ func New(o Options) *Page {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.Direct.Discreet = o.Guard.Open()
 	p := &Page{
 		options: o, mux: http.NewServeMux(), assets: newAssets(), sessions: newSessions(o.Token), board: newBoard(),
 		streams: streams{closed: make(chan struct{})},

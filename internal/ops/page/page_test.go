@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -319,5 +320,40 @@ func TestStream_takes_only_so_many_viewers(t *testing.T) {
 	}
 	if n := s.page.streams.open.Load(); n != maxStreams {
 		t.Errorf("%d are counted, want %d", n, maxStreams)
+	}
+}
+
+func TestStream_ends_with_the_sign_in_that_it_was_opened_by(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "secret", "p")
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.page.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	b := s.browser()
+	b.signIn("dana", "secret")
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/stream", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := b.client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if a := b.post("/sign-out", nil); a.status != http.StatusSeeOther {
+		t.Fatalf("sign out: got %d", a.status)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, response.Body)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Error("who has signed out is still told what happens")
+		_ = response.Body.Close()
+		<-ended
 	}
 }

@@ -192,6 +192,9 @@ func (p *Page) stream(v *visit) error {
 		return nil // the viewer has gone
 	}
 	for {
+		if !v.session.isZero() && p.sessions.of(v.r).isZero() {
+			return nil // signed out meanwhile
+		}
 		news, changed := p.event(sequence, query.Get("watch"))
 		if news.event != "" {
 			if err := v.send(out, news.event); err != nil {
