@@ -184,11 +184,12 @@ func TestINC4_no_ghosts_leave_where_a_file_may_have_been_cut_off(t *testing.T) {
 	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
 	file := output("Patient", patient("a", "", "1"))
 	e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
-	if _, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0); err != nil {
+	f, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
-		_, err := s.FileLoadedTx(t.Context(), tx, e, 0, true)
+	err = s.InTx(t.Context(), func(tx pgx.Tx) error {
+		_, err := s.FileLoadedTx(t.Context(), tx, e, f, true)
 		return err
 	})
 	if err != nil {
