@@ -46,12 +46,15 @@ type PublishOptions struct {
 // defaultLockTimeout bounds the wait for a lock on what readers use.
 const defaultLockTimeout = 5 * time.Second
 
-// UnbalancedError says that an export's ledger does not account for every line: something was lost or doubled, and nothing
-// is published.
-type UnbalancedError struct{ Lines, Accounted int64 }
+// UnbalancedError says that an export's ledger does not account for every line, or deletion, or prepared type: something was lost or
+// doubled, and nothing is published.
+type UnbalancedError struct {
+	Of               string // what was counted; empty: lines
+	Lines, Accounted int64
+}
 
 func (e *UnbalancedError) Error() string {
-	return fmt.Sprintf("the ledger does not balance: %d lines were read, %d are accounted for", e.Lines, e.Accounted)
+	return fmt.Sprintf("the ledger does not balance: %d %s were read, %d are accounted for", e.Lines, cmp.Or(e.Of, "lines"), e.Accounted)
 }
 
 // QuarantineError says that too many lines could not be loaded.
@@ -170,6 +173,9 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}
+	if err := p.checkStaging(ctx, types); err != nil {
+		return err
+	}
 	if err := p.checkOutcomes(ctx); err != nil {
 		return err
 	}
@@ -223,6 +229,43 @@ func (p *publisher) readLedger(ctx context.Context) error {
 		return &QuarantineError{Quarantined: e.Quarantined, Lines: e.Lines, MaxShare: p.options.QuarantineMaxShare}
 	}
 	return nil
+}
+
+// checkStaging refuses an export of which staging lacks what the ledger of its lines does not show: deletions, which are no lines, and
+// types that were prepared, whose lines were counted then. Without their staging tables, what they hold would be taken for ghosts.
+func (p *publisher) checkStaging(ctx context.Context, staged []string) error {
+	var prepared, standing, deletions, accounted int64
+	err := p.tx.QueryRow(ctx, `SELECT count(*), count(*) FILTER (WHERE resource_type = ANY ($2)),
+			(SELECT coalesce(sum(deletions), 0) FROM ingest.export_file WHERE export_id = $1)
+		FROM ingest.export_type WHERE export_id = $1 AND prepared_at IS NOT NULL`, p.export.ID, orEmpty(staged)).Scan(&prepared, &standing, &deletions)
+	if err != nil {
+		return fmt.Errorf("count what was staged: %w", err)
+	}
+	if prepared != standing {
+		return &UnbalancedError{Of: "types", Lines: prepared, Accounted: standing}
+	}
+	exists, err := p.hasDeleted(ctx)
+	if err != nil {
+		return err
+	}
+	if exists {
+		if err := p.tx.QueryRow(ctx, `SELECT count(*) FROM `+quote(stageSchema, deletedName(p.export.ID))).Scan(&accounted); err != nil {
+			return fmt.Errorf("count the deletions: %w", err)
+		}
+	}
+	if accounted != deletions {
+		return &UnbalancedError{Of: "deletions", Lines: deletions, Accounted: accounted}
+	}
+	return nil
+}
+
+// hasDeleted reports whether the staging table of the export's deletions stands.
+func (p *publisher) hasDeleted(ctx context.Context) (exists bool, err error) {
+	err = p.tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, quote(stageSchema, deletedName(p.export.ID))).Scan(&exists)
+	if err != nil {
+		return false, fmt.Errorf("look for deletions: %w", err)
+	}
+	return exists, nil
 }
 
 // checkOutcomes refuses an export of which the payer itself says that it is not whole (protocol.md MAN-5). Warnings are no
@@ -348,12 +391,8 @@ func (p *publisher) merge(ctx context.Context, table string) (inserted, updated 
 func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 	e := &p.export
 	deleted := quote(stageSchema, deletedName(e.ID))
-	var exists bool
-	if err := p.tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, deleted).Scan(&exists); err != nil {
-		return fmt.Errorf("look for deletions: %w", err)
-	}
-	if !exists {
-		return nil
+	if exists, err := p.hasDeleted(ctx); err != nil || !exists {
+		return err
 	}
 	rows, err := p.tx.Query(ctx, `SELECT DISTINCT resource_type FROM `+deleted)
 	if err != nil {
