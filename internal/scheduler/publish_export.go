@@ -82,6 +82,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
 		Newcomers:          newcomers(p.Config, x),
+		Partial:            !whole,
 		Attachments:        attachments(p),
 		Held: func(ctx context.Context, tx pgx.Tx, held *store.HeldError) error {
 			return e.tellHeldTx(ctx, tx, x, held)

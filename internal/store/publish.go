@@ -34,6 +34,8 @@ type PublishOptions struct {
 	Watermark time.Time
 	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
 	Newcomers Newcomers
+	// Partial says that something that was asked for may be missing, so that no newcomers are settled by it.
+	Partial bool
 	// Attachments says what becomes of content that resources refer to; nil: nothing is fetched.
 	Attachments *AttachmentOptions
 	// Held is called in the transaction that holds the export back; nil does nothing.
@@ -285,6 +287,7 @@ func (p *publisher) checkOutcomes(ctx context.Context) error {
 		return &PayerErrorsError{Issues: errs + fatal}
 	default:
 		p.options.Watermark = time.Time{} // what the errors are about is asked for again
+		p.options.Partial = true
 	}
 	p.export.RemovesGhosts = false // what is missing may be what the errors are about
 	return nil
@@ -301,10 +304,10 @@ func (p *publisher) publishType(ctx context.Context, resourceType string) error 
 		return err
 	}
 	var inserted, updated int64
+	if err := p.noteNewcomers(ctx, resourceType, table, live); err != nil {
+		return err
+	}
 	if live {
-		if err := p.noteNewcomers(ctx, resourceType, table); err != nil {
-			return err
-		}
 		inserted, updated, err = p.merge(ctx, table)
 	} else {
 		inserted, err = p.attach(ctx, resourceType, table)
@@ -426,6 +429,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if !e.RemovesGhosts || e.OrganizedBy != "" || e.Quarantined > 0 {
 		return nil
 	}
+	if e.Adopted && e.TransactionAt.IsZero() { // whose request it was is not known
+		return nil
+	}
 	if behind, err := p.isBehind(ctx); err != nil || behind {
 		return err
 	}
@@ -461,7 +467,8 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 			// can have been published since. To look for each row would be the greater part of such a publish.
 			continue
 		}
-		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", "")
+		// What a back-fill of a later instant brought is none: its patients may have joined since.
+		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", `AND NOT `+ofLaterExport("live", e.ID))
 		if err != nil {
 			return fmt.Errorf("remove ghosts from %s: %w", resourceType, err)
 		}
