@@ -34,6 +34,8 @@ type PublishOptions struct {
 	Watermark time.Time
 	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
 	Newcomers Newcomers
+	// Covers reports whether an export that asked for all types can hold resources of one: of others it removes no ghosts. nil: of all.
+	Covers func(resourceType string) bool
 	// Partial says that something that was asked for may be missing, so that no newcomers are settled by it.
 	Partial bool
 	// Attachments says what becomes of content that resources refer to; nil: nothing is fetched.
@@ -441,6 +443,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	types := e.Types
 	if len(types) == 0 {
 		types = fhir.Types()
+		if p.options.Covers != nil {
+			types = slices.DeleteFunc(types, func(resourceType string) bool { return !p.options.Covers(resourceType) })
+		}
 	}
 	types, err := p.store.typesWithPartition(ctx, p.tx, types, e.Payer)
 	if err != nil {
