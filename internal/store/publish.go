@@ -180,6 +180,9 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 	if err := p.checkStaging(ctx, types); err != nil {
 		return err
 	}
+	if err := p.checkDeletions(ctx); err != nil {
+		return err
+	}
 	if err := p.checkOutcomes(ctx); err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
+
+	"ingestd/internal/fhir"
 )
 
 // checkStaging refuses an export of which staging lacks what the ledger of its lines does not show: deletions, which are no lines, and
@@ -40,4 +43,24 @@ func (p *publisher) hasDeleted(ctx context.Context) (exists bool, err error) {
 		return false, fmt.Errorf("look for deletions: %w", err)
 	}
 	return exists, nil
+}
+
+// checkDeletions holds the watermark of an export with a Bundle of deletions that could not be read: cut off, too long, no JSON. A quarantined
+// resource can be loaded by a retry; what such a Bundle deletes, up to a million resources, is asked for again. Entries that say something
+// else than what to delete are no reason: they would say the same again (protocol.md DEL-1).
+func (p *publisher) checkDeletions(ctx context.Context) error {
+	if p.export.Quarantined == 0 {
+		return nil
+	}
+	var unread bool
+	err := p.tx.QueryRow(ctx, `SELECT EXISTS (
+		SELECT FROM ingest.quarantine AS line JOIN ingest.export_file AS file ON file.export_id = line.export_id AND file.ordinal = line.file
+		WHERE line.export_id = $1 AND file.kind = 'deleted' AND line.reason <> $2)`, p.export.ID, fhir.ReasonMalformedEntry).Scan(&unread)
+	if err != nil {
+		return fmt.Errorf("look for deletions that could not be read: %w", err)
+	}
+	if unread {
+		p.options.Watermark = time.Time{}
+	}
+	return nil
 }

@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -92,5 +93,40 @@ func TestPublish_refuses_an_export_that_was_prepared_and_lost_its_staging(t *tes
 	}
 	if got := rows(t, s, "fhir.patient"); len(got) != 2 {
 		t.Errorf("got %v, want both patients: the export held them", got)
+	}
+}
+
+// A quarantined resource is loaded by a retry; what a quarantined Bundle deletes, nobody knows.
+func TestDEL1_a_Bundle_that_cannot_be_read_holds_the_watermark(t *testing.T) {
+	t.Parallel()
+	const conditional = `{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient?name=x"}}]}`
+	for name, test := range map[string]struct {
+		line  string
+		moves bool
+	}{
+		"whole":               {bundle([]string{"a"}), true},
+		"cut":                 {bundle([]string{"a"})[:80], false},
+		"too long":            {"TOO LONG " + bundle([]string{"a"}), false},
+		// These say nothing that would be another when it is asked for again.
+		"no Bundle":           {`{"resourceType":"Parameters"}`, true},
+		"of another type":     {`{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}]}`, true},
+		"a conditional entry": {conditional, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1")))
+			files := []testFile{output("Patient", patient("b", "", "1")), {store.FileDeleted, "Bundle", []string{test.line}, -1}}
+			e := begin(t, s, incremental, files...)
+			stage(t, s, e, files...)
+			o := permissive
+			o.Watermark = o.Watermark.Add(time.Hour)
+			if _, err := publish(t, s, e.ID, o); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := s.Watermark(t.Context(), "p", "", nil); err != nil || at.Equal(o.Watermark) != test.moves {
+				t.Errorf("the watermark stands at %s (%v), want it moved: %v", at, err, test.moves)
+			}
+		})
 	}
 }
