@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,10 +41,6 @@ func (e *Engine) backfillTx(ctx context.Context, tx pgx.Tx, p config.Payer, x st
 	patients, err := e.store.NewcomersTx(ctx, tx, p.Name, backfillPatients)
 	if err != nil || len(patients) == 0 {
 		return err
-	}
-	if x.Kind == store.KindBackfill && slices.ContainsFunc(patients, func(id string) bool { return slices.Contains(x.Patients, id) }) {
-		// It was incomplete. To ask for the same at once would be in vain, and again and again: the next export leads to it.
-		return nil
 	}
 	id, err := e.beginTx(ctx, tx, store.NewExport{
 		Payer: p.Name, Kind: store.KindBackfill, Trigger: store.TriggerNewcomers, Types: sortedTypes(p), Series: series(p),

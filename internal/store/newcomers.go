@@ -47,13 +47,18 @@ func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table strin
 }
 
 // settleNewcomers forgets the newcomers whose data this export brought: those that it asked for, or all who were known when a
-// full export was started. Of an export that lacks something, or may, nobody knows whether it is theirs: they are asked for again.
+// full export was started. Of an export that lacks something, or may, nobody knows whether it is theirs: they are asked for again, after
+// all others.
 func (p *publisher) settleNewcomers(ctx context.Context) error {
 	e := &p.export
+	var err error
 	if p.options.Partial || e.Adopted && e.TransactionAt.IsZero() {
+		_, err = p.tx.Exec(ctx, `UPDATE ingest.newcomer SET created_at = now() WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
+		if err != nil {
+			return fmt.Errorf("put the newcomers off: %w", err)
+		}
 		return nil
 	}
-	var err error
 	switch e.Kind {
 	case KindBackfill:
 		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
@@ -74,9 +79,11 @@ func (p *publisher) settleNewcomers(ctx context.Context) error {
 	return nil
 }
 
-// NewcomersTx returns up to limit patients of a payer whose data is to be asked for alone, the oldest first.
+// NewcomersTx returns up to limit patients of a payer whose data is to be asked for alone, the oldest first. Those that a back-fill did
+// not bring whole since the last export are left to the next: to ask for them at once would be in vain, and again and again.
 func (s *Store) NewcomersTx(ctx context.Context, tx pgx.Tx, payer string, limit int) ([]string, error) {
 	rows, err := tx.Query(ctx, `SELECT patient_id FROM ingest.newcomer WHERE payer = $1 AND NOT wants_full
+			AND created_at <= (SELECT max(finished_at) FROM ingest.export WHERE payer = $1 AND state = 'published' AND kind <> 'backfill')
 		ORDER BY created_at, patient_id LIMIT $2`, payer, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the newcomers of %s: %w", payer, err)

@@ -13,8 +13,13 @@ import (
 // newcomers lists the patients of payer "p" whose data is to be asked for alone.
 func newcomers(t *testing.T, s *store.Store) (ids []string) {
 	t.Helper()
+	return nextNewcomers(t, s, 100)
+}
+
+func nextNewcomers(t *testing.T, s *store.Store, limit int) (ids []string) {
+	t.Helper()
 	err := s.InTx(t.Context(), func(tx pgx.Tx) (err error) {
-		ids, err = s.NewcomersTx(t.Context(), tx, "p", 100)
+		ids, err = s.NewcomersTx(t.Context(), tx, "p", limit)
 		return err
 	})
 	if err != nil {
@@ -117,6 +122,7 @@ func TestINC5_newcomers_are_settled_by_an_export_that_surely_holds_their_data_al
 				change = test.change(t, s)
 			}
 			publishNewcomers(t, s, test.export, change, test.files...)
+			publishNewcomers(t, s, incremental, nil, output("Patient", patient("a", "", "1")))
 			if got := newcomers(t, s); (len(got) == 1) != test.stay {
 				t.Errorf("got %q, want b still waited for: %v", got, test.stay)
 			}
@@ -126,4 +132,27 @@ func TestINC5_newcomers_are_settled_by_an_export_that_surely_holds_their_data_al
 
 func always(change func(store.Export, *store.PublishOptions)) func(*testing.T, *store.Store) func(store.Export, *store.PublishOptions) {
 	return func(*testing.T, *store.Store) func(store.Export, *store.PublishOptions) { return change }
+}
+
+func TestINC5_back_fills_that_lack_something_keep_no_other_newcomers_waiting(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	partial := func(_ store.Export, o *store.PublishOptions) { o.Partial = true }
+	publishNewcomers(t, s, store.NewExport{}, nil, output("Patient", patient("a", "", "1")))
+	for _, joined := range []string{"b", "c", "d"} {
+		publishNewcomers(t, s, incremental, nil, output("Patient", patient(joined, "", "1")))
+	}
+	for _, want := range []string{"b", "c", "d"} {
+		if got := nextNewcomers(t, s, 1); !slices.Equal(got, []string{want}) {
+			t.Fatalf("got %q, want %s to be asked for next", got, want)
+		}
+		publishNewcomers(t, s, store.NewExport{Kind: store.KindBackfill, Patients: []string{want}}, partial, output("Patient", patient(want, "", "1")))
+	}
+	if got := nextNewcomers(t, s, 1); len(got) != 0 {
+		t.Errorf("got %q, want none before the next export: all have been asked for", got)
+	}
+	publishNewcomers(t, s, incremental, nil, output("Patient", patient("a", "", "1")))
+	if got := nextNewcomers(t, s, 9); !slices.Equal(got, []string{"b", "c", "d"}) {
+		t.Errorf("got %q, want all of them again", got)
+	}
 }
