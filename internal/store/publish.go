@@ -288,10 +288,14 @@ func (p *publisher) publishType(ctx context.Context, resourceType string) error 
 	}
 	e.Inserted += inserted
 	e.Updated += updated
-	_, err = p.tx.Exec(ctx, `UPDATE ingest.export_type SET inserted = $3, updated = $4
-		WHERE export_id = $1 AND resource_type = $2`, e.ID, resourceType, inserted, updated)
+	var staged int64
+	err = p.tx.QueryRow(ctx, `UPDATE ingest.export_type SET inserted = $3, updated = $4
+		WHERE export_id = $1 AND resource_type = $2 RETURNING staged`, e.ID, resourceType, inserted, updated).Scan(&staged)
 	if err != nil {
 		return fmt.Errorf("note the rows: %w", err)
+	}
+	if inserted+updated != staged { // they were counted when they were prepared, which may be long ago
+		return &UnbalancedError{Of: "rows", Lines: staged, Accounted: inserted + updated}
 	}
 	return nil
 }

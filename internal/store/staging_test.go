@@ -87,6 +87,11 @@ func TestPublish_refuses_an_export_that_was_prepared_and_lost_its_staging(t *tes
 	if _, err := publishThen(t, s, e.ID, permissive, errCut); !errors.Is(err, errCut) {
 		t.Fatalf("got %v, want the first publish to fail in the end", err)
 	}
+	exec(t, s, `CREATE TABLE aside AS TABLE ingest_stage.e2_patient; DELETE FROM ingest_stage.e2_patient`)
+	if _, err := publish(t, s, e.ID, permissive); !isA[*store.UnbalancedError](err) {
+		t.Errorf("a row has gone: got %v, want it refused", err)
+	}
+	exec(t, s, `INSERT INTO ingest_stage.e2_patient TABLE aside`)
 	exec(t, s, `DROP TABLE ingest_stage.e2_patient, ingest_stage.e2_seen_patient`)
 	if _, err := publish(t, s, e.ID, permissive); !isA[*store.UnbalancedError](err) {
 		t.Errorf("got %v, want it refused", err)
@@ -104,9 +109,9 @@ func TestDEL1_a_Bundle_that_cannot_be_read_holds_the_watermark(t *testing.T) {
 		line  string
 		moves bool
 	}{
-		"whole":               {bundle([]string{"a"}), true},
-		"cut":                 {bundle([]string{"a"})[:80], false},
-		"too long":            {"TOO LONG " + bundle([]string{"a"}), false},
+		"whole":    {bundle([]string{"a"}), true},
+		"cut":      {bundle([]string{"a"})[:80], false},
+		"too long": {"TOO LONG " + bundle([]string{"a"}), false},
 		// These say nothing that would be another when it is asked for again.
 		"no Bundle":           {`{"resourceType":"Parameters"}`, true},
 		"of another type":     {`{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"DELETE","url":"Patient/a"}}]}`, true},
