@@ -91,22 +91,26 @@ func TestINC5_newcomers_are_settled_by_an_export_that_surely_holds_their_data_al
 		"a back-fill that may lack types":   {backfill, always(partial), []testFile{whole}, true},
 		"a full export that may lack types": {store.NewExport{}, always(partial), []testFile{whole}, true},
 		"an adopted export that does not say what was asked for": {
-			store.NewExport{}, func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
+			store.NewExport{},
+			func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
 				t.Helper()
 				return func(e store.Export, _ *store.PublishOptions) {
 					exec(t, s, `UPDATE ingest.export SET adopted = true, transaction_at = NULL WHERE id = $1`, e.ID)
 				}
 			},
-			[]testFile{whole}, true,
+			[]testFile{whole},
+			true,
 		},
 		"a full export of before they joined": {
-			store.NewExport{}, func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
+			store.NewExport{},
+			func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
 				t.Helper()
 				return func(e store.Export, _ *store.PublishOptions) {
 					completeAt(t, s, e, time.Date(2025, 12, 31, 0, 0, 0, 0, time.UTC))
 				}
 			},
-			[]testFile{whole}, true,
+			[]testFile{whole},
+			true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
