@@ -445,8 +445,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 			// can have been published since. To look for each row would be the greater part of such a publish.
 			continue
 		}
-		// What a back-fill of a later instant brought is none: its patients may have joined since.
-		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", `AND NOT `+ofLaterExport("live", e.ID))
+		// What a back-fill of a later instant brought is none: its patients may have joined since. Back-fills are not among what isBehind asks
+		// for, and none of so late is pruned.
+		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", `AND NOT (`+ofKnownLaterExport("live", e.ID)+`)`)
 		if err != nil {
 			return fmt.Errorf("remove ghosts from %s: %w", resourceType, err)
 		}
@@ -487,12 +488,17 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 // said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is. Of an export that has
 // been pruned the instant is not known any more: what was published after the given one's counts as later.
 func ofLaterExport(table string, exportID int64) string {
-	return fmt.Sprintf(`(%[1]s.export_id IN (
+	return fmt.Sprintf(`(%[3]s
+		OR %[1]s.ingested_at > (SELECT least(transaction_at, manifest_at) FROM ingest.export WHERE id = %[2]d AND transaction_at IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM ingest.export AS wrote WHERE wrote.id = %[1]s.export_id))`, table, exportID, ofKnownLaterExport(table, exportID))
+}
+
+// ofKnownLaterExport is ofLaterExport without what has been pruned.
+func ofKnownLaterExport(table string, exportID int64) string {
+	return fmt.Sprintf(`%[1]s.export_id IN (
 		SELECT later.id FROM ingest.export AS later JOIN ingest.export AS this ON this.payer = later.payer
 		WHERE this.id = %[2]d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
-			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))
-		OR %[1]s.ingested_at > (SELECT least(transaction_at, manifest_at) FROM ingest.export WHERE id = %[2]d AND transaction_at IS NOT NULL)
-			AND NOT EXISTS (SELECT FROM ingest.export AS wrote WHERE wrote.id = %[1]s.export_id))`, table, exportID)
+			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))`, table, exportID)
 }
 
 // isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no

@@ -67,7 +67,7 @@ var mutants = []mutant{
 	},
 	{
 		"back-fills of later are no ghosts", "internal/store/publish.go",
-		"p.options.History != \"none\", `AND NOT `+ofLaterExport(\"live\", e.ID))\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts", "p.options.History != \"none\", ``)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts",
+		"p.options.History != \"none\", `AND NOT (`+ofKnownLaterExport(\"live\", e.ID)+`)`)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts", "p.options.History != \"none\", ``)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts",
 		"internal/store", "TestINC4_what_a_back_fill",
 	},
 	{
