@@ -50,7 +50,7 @@ func (l links) payer(p config.Payer) (scheduler.Payer, error) {
 	if err != nil {
 		return scheduler.Payer{}, fmt.Errorf("payer %s: %w", p.Name, err)
 	}
-	return scheduler.Payer{Config: p, Client: made.client}, nil
+	return scheduler.Payer{Config: p, Client: made.client, Covers: made.source.Covers}, nil
 }
 
 // pin makes the client of a payer as an export began with it. Its key may have been withdrawn since: then any signs.

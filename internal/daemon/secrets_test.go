@@ -194,11 +194,19 @@ database: {url: "postgres://localhost/x"}
 keys: [{id: %s, private_key: "file:%s/k.pem"}]
 payers: [{name: one, fhir_url: "%[3]s/fhir", auth: {client_id: c, token_url: "%[3]s/token"}, export: {types: %[4]s}}]
 `, key.ID(), dir, server.URL, test.types)
-			made, err := openLinks(t, c, NewSecrets(nil)).to(c.Payers[0])
+			l := openLinks(t, c, NewSecrets(nil))
+			made, err := l.to(c.Payers[0])
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer made.transport.CloseIdleConnections()
+			payer, err := l.payer(c.Payers[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if covers, err := payer.Covers(t.Context()); err != nil || !covers("Patient") || covers("Coverage") != (test.types != "[]") {
+				t.Errorf("a full export that asked for %s cannot tell which types are granted: %v", test.types, err)
+			}
 			_, err = made.client.KickOff(t.Context(), export.KickOffRequest{})
 			failure, refused := errors.AsType[*smartauth.Error](err)
 			switch {

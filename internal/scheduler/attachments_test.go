@@ -166,3 +166,62 @@ func TestATT2_what_may_pass_is_asked_for_again_before_the_publish(t *testing.T) 
 		t.Errorf("got %+v, %v after %d requests for the one that failed", got, err, refused.Load())
 	}
 }
+
+func TestATT2_what_was_fetched_of_an_unchanged_attachment_stays_where_it_cannot_be_fetched_again(t *testing.T) {
+	t.Parallel()
+	for mode, query := range map[string]string{
+		"table":  `SELECT count(*) FROM fhir.attachment WHERE resource_id = 'd' AND path = '{content,%d,attachment}' AND convert_from(content, 'UTF8') = 'content'`,
+		"inline": `SELECT count(*) FROM fhir.document_reference WHERE id = 'd' AND resource #>> '{content,%d,attachment,data}' = 'Y29udGVudA=='`,
+	} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			p := newPayer(t, func(c *config.Payer) { c.Export.Attachments, c.Limits.AttachmentBytes = mode, 1<<20 })
+			p.onStatus = func(w http.ResponseWriter, _ string) bool {
+				w.Header().Set("Content-Type", "application/json")
+				fmt.Fprintf(w, `{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,"output":[{"type":"DocumentReference","url":"%s/file"}]}`, p.url)
+				return false
+			}
+			var gone atomic.Bool
+			var status, second atomic.Value
+			p.onMissing = func(w http.ResponseWriter) {
+				if gone.Load() {
+					w.WriteHeader(http.StatusNotFound)
+					return
+				}
+				fmt.Fprint(w, "content")
+			}
+			p.onFile = func(w http.ResponseWriter) {
+				fmt.Fprintf(w, `{"resourceType":"DocumentReference","id":"d","status":"%[2]s","content":[{"attachment":{"contentType":"text/plain","url":"%[1]s/first"}},`+
+					`{"attachment":{"contentType":"text/plain","url":"%[1]s/%[3]s"}},{"attachment":{"contentType":"text/plain","url":"%[1]s/third"}}]}`+"\n",
+					p.url, status.Load(), second.Load())
+			}
+			e := newEngine(t, s, Options{}, p)
+			work(t, e)
+			holds := func(when string, want ...int) {
+				t.Helper()
+				for place, n := range want {
+					if got := number(t, s, fmt.Sprintf(query, place)); got != n {
+						t.Errorf("%s: attachment %d stands %d times, want %d", when, place, got, n)
+					}
+				}
+			}
+			status.Store("current")
+			second.Store("second")
+			runExport(t, e, s)
+			holds("at first", 1, 1, 1)
+			gone.Store(true)
+			status.Store("superseded")
+			second.Store("another")
+			runExport(t, e, s)
+			holds("when the second is another one, and none can be fetched", 1, 0, 1)
+			if got := number(t, s, `SELECT count(*) FROM fhir.document_reference WHERE resource->>'status' = 'superseded'`); got != 1 {
+				t.Error("the document itself is not the new one")
+			}
+			status.Store("entered-in-error")
+			gone.Store(false)
+			runExport(t, e, s)
+			holds("when all can be fetched again", 1, 1, 1)
+		})
+	}
+}

@@ -41,6 +41,8 @@ const (
 type Payer struct {
 	Config config.Payer
 	Client *export.Client
+	// Covers returns what tells whether the payer's authorization lets resources of a type be read; nil: all of them.
+	Covers func(ctx context.Context) (func(resourceType string) bool, error)
 
 	digest string // of its settings
 }

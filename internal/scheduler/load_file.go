@@ -210,17 +210,17 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	}
 	log.InfoContext(ctx, "file loaded", "lines", loaded.Lines, "bytes", loaded.Bytes, "staged", loaded.Staged, "unchanged", loaded.Unchanged,
 		"quarantined", loaded.Quarantined, "repaired", loaded.Repaired)
-	return w.loaded(ctx, job, x, f.Ordinal, unproven, goOn())
+	return w.loaded(ctx, job, x, loaded, unproven, goOn())
 }
 
 // loaded records that a file is loaded, together with what follows: the publish after the last one; the next file in this
 // job, if it is to go on, or in another; or the end of the job.
-func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs], x store.Export, ordinal int, unproven, goOn bool,
+func (w *loadFileWorker) loaded(ctx context.Context, job *river.Job[loadFileArgs], x store.Export, file store.File, unproven, goOn bool,
 ) (int, error) {
 	e := w.engine
 	next := store.Next{File: -1}
 	err := e.store.InTx(ctx, func(tx pgx.Tx) (err error) {
-		if next, err = e.store.FileLoadedTx(ctx, tx, x, ordinal, unproven); err != nil {
+		if next, err = e.store.FileLoadedTx(ctx, tx, x, file, unproven); err != nil {
 			return err
 		}
 		failpoint.Here(failpoint.FileCommit)

@@ -85,6 +85,42 @@ func TestINC5_the_history_of_a_newcomer_is_asked_for(t *testing.T) {
 	}
 }
 
+func TestINC5_a_back_fill_that_was_incomplete_is_asked_for_again_after_the_next_export_and_not_at_once(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p := group(t, "backfill")
+	p.Config.Load.ErrorsMaxShare = 1
+	whole := p.onFile
+	p.onFile = func(w http.ResponseWriter) {
+		whole(w)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if strings.Contains(p.asked[len(p.asked)-1], "Patient/b") && len(p.asked) == 3 {
+			fmt.Fprintln(w, `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`)
+		}
+	}
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	firstAndNext(t, s, e, p)
+	wait(t, "the back-fill", published(t, s, "backfill"))
+	if got := number(t, s, `SELECT count(*) FROM ingest.newcomer WHERE patient_id = 'b'`); got != 1 {
+		t.Error("the newcomer is forgotten, though something of it may be missing")
+	}
+	if got := number(t, s, `SELECT count(*) FROM ingest.export WHERE kind = 'backfill'`); got != 1 {
+		t.Errorf("got %d back-fills, want it not asked for again at once", got)
+	}
+	wait(t, "the end of the back-fill", func() bool {
+		_, err := e.Start(t.Context(), "p", RunOptions{})
+		return err == nil
+	})
+	wait(t, "the second back-fill", func() bool {
+		return number(t, s, `SELECT count(*) FROM ingest.export WHERE kind = 'backfill' AND state = 'published'`) == 2
+	})
+	if got := number(t, s, `SELECT count(*) FROM ingest.newcomer`); got != 0 {
+		t.Errorf("%d newcomers are still waited for after a back-fill without errors", got)
+	}
+}
+
 func TestINC5_a_payer_that_exports_no_single_patients_gets_a_full_export(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)

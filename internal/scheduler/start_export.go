@@ -46,7 +46,11 @@ func (w *startExportWorker) Work(ctx context.Context, job *river.Job[startExport
 			return finish(ctx, e, job, func(tx pgx.Tx) error { return e.store.PutBackTx(ctx, tx, x.ID, x.Generation) })
 		}
 		if x.Restarts > 0 { // what the lost job brought is void
-			if err := e.store.DropStaging(ctx, x.ID); err != nil {
+			err := e.store.VoidStaging(ctx, x.ID, x.Generation)
+			if store.IsStale(err) {
+				return nil // taken over: what is staged is of another kick-off
+			}
+			if err != nil {
 				return settle(ctx, e, job, x, err, note)
 			}
 		}

@@ -106,12 +106,7 @@ func missingTypes(granted, types []string, known bool) []string {
 	if !known {
 		return nil
 	}
-	covered := make(map[string]bool, len(granted))
-	for _, text := range granted {
-		if s, ok := parseScope(text); ok && s.context == "system" && s.read && !s.narrowed {
-			covered[s.resource] = true
-		}
-	}
+	covered := coveredTypes(granted)
 	if covered["*"] {
 		return nil
 	}
@@ -125,6 +120,17 @@ func missingTypes(granted, types []string, known bool) []string {
 		}
 	}
 	return missing
+}
+
+// coveredTypes are the types that scopes let be read whole; * stands for all.
+func coveredTypes(granted []string) map[string]bool {
+	covered := make(map[string]bool, len(granted))
+	for _, text := range granted {
+		if s, ok := parseScope(text); ok && s.context == "system" && s.read && !s.narrowed {
+			covered[s.resource] = true
+		}
+	}
+	return covered
 }
 
 // anySMART reports whether one of the scopes speaks of resource types.

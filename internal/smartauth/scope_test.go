@@ -204,3 +204,42 @@ func TestSource_without_authorization_adds_nothing(t *testing.T) {
 		t.Errorf("got %v, want no token", token)
 	}
 }
+
+func TestTOK4_what_a_grant_for_all_types_covers_is_told_type_by_type(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		verbatim []string
+		granted  any
+		want     []string // of Patient, Coverage
+	}{
+		{"absent is as asked", nil, nil, []string{"Patient", "Coverage"}},
+		{"the wildcard", nil, "system/*.rs", []string{"Patient", "Coverage"}},
+		{"a list", nil, "system/Patient.read system/Claim.read", []string{"Patient"}},
+		{"narrowed by a query", nil, "system/Patient.read system/Coverage.rs?type=x", []string{"Patient"}},
+		{"empty is nothing", nil, "", nil},
+		{"words of the server's own", nil, "bulk-data", []string{"Patient", "Coverage"}},
+		{"asked for words", []string{"clientCreds"}, "clientCreds", []string{"Patient", "Coverage"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			p := newPayer(t, testKey())
+			p.scopes = func(string) (any, string) { return test.granted, "" }
+			registration := p.registration(testKey())
+			registration.Types, registration.Scopes = nil, test.verbatim
+			covers, err := newTestSource(t, newTestManager(t, ManagerOptions{}), registration).Covers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, resourceType := range []string{"Patient", "Coverage"} {
+				if covers(resourceType) {
+					got = append(got, resourceType)
+				}
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("granted %v: got %v, want %v", test.granted, got, test.want)
+			}
+		})
+	}
+}

@@ -12,14 +12,80 @@ import (
 // attachmentTable is the table of fetched attachments, beside those of the resources. No resource type has its name.
 const attachmentTable = "attachment"
 
-// publishAttachments brings the table of attachments in line with the resources: those of resources that are gone, or are now
-// others, leave it; what was fetched for this export takes their place.
+// replaceAttachments lets go of the attachments of resources that are about to be replaced. It has to come before they are merged. One that
+// could not be fetched this time, while the resource says the same of it as before, stays: the payer has withdrawn what was read of it once.
+func (p *publisher) replaceAttachments(ctx context.Context, resourceType, table string) error {
+	if _, ok := attachmentsAt[resourceType]; !ok {
+		return nil
+	}
+	e := &p.export
+	stage, live := quote(stageSchema, stageName(e.ID, table)), quote(p.store.schema, partition(table, e.Payer))
+	if p.options.Attachments != nil && p.options.Attachments.Inline {
+		if err := p.keepInlined(ctx, resourceType, stage, live); err != nil {
+			return err
+		}
+	}
+	stands, err := p.hasAttachments(ctx)
+	if err != nil || !stands {
+		return err
+	}
+	_, err = p.tx.Exec(ctx, fmt.Sprintf(`
+		DELETE FROM %s AS a USING %s AS stage WHERE a.payer = $1 AND a.resource_type = $2 AND a.resource_id = stage.id
+			AND NOT EXISTS (
+				SELECT FROM ingest.attachment AS f JOIN %s AS live ON live.payer = $1 AND live.id = f.resource_id
+				WHERE f.export_id = $3 AND f.resource_type = $2 AND f.resource_id = a.resource_id AND f.path = a.path AND f.state = 'failed'
+					AND live.resource #> f.path = stage.resource #> f.path)`,
+		quote(p.store.schema, attachmentTable), stage, live), e.Payer, resourceType, e.ID)
+	if err != nil {
+		return fmt.Errorf("let go of attachments: %w", err)
+	}
+	return nil
+}
+
+// keepInlined is what replaceAttachments keeps where attachments stand in their resources.
+func (p *publisher) keepInlined(ctx context.Context, resourceType, stage, live string) error {
+	e := &p.export
+	rows, err := p.tx.Query(ctx, `SELECT DISTINCT path FROM ingest.attachment WHERE export_id = $1 AND resource_type = $2 AND state = 'failed'`,
+		e.ID, resourceType)
+	if err != nil {
+		return fmt.Errorf("list the attachments that were not fetched: %w", err)
+	}
+	paths, err := pgx.CollectRows(rows, pgx.RowTo[[]string])
+	if err != nil {
+		return fmt.Errorf("list the attachments that were not fetched: %w", err)
+	}
+	for _, path := range paths { // one by one, because a statement changes a row once
+		_, err := p.tx.Exec(ctx, fmt.Sprintf(`
+			UPDATE %s AS stage SET resource = jsonb_set(stage.resource, $4, live.resource #> $4)
+			FROM ingest.attachment AS f, %s AS live
+			WHERE f.export_id = $1 AND f.resource_type = $2 AND f.path = $4 AND f.state = 'failed' AND stage.id = f.resource_id
+				AND live.payer = $3 AND live.id = stage.id AND jsonb_typeof(live.resource #> $4) = 'object'
+				AND live.resource #> $4 ? 'data' AND (live.resource #> $4) - 'data' = stage.resource #> $4`, stage, live),
+			e.ID, resourceType, e.Payer, path)
+		if err != nil {
+			return fmt.Errorf("keep the attachments in %s: %w", resourceType, err)
+		}
+	}
+	return nil
+}
+
+// hasAttachments reports whether the table of attachments stands.
+func (p *publisher) hasAttachments(ctx context.Context) (stands bool, err error) {
+	err = p.tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, quote(p.store.schema, attachmentTable)).Scan(&stands)
+	if err != nil {
+		return false, fmt.Errorf("look for the table of attachments: %w", err)
+	}
+	return stands, nil
+}
+
+// publishAttachments brings the table of attachments in line with the resources: those of resources that are gone leave it; what was
+// fetched for this export takes the place of what replaceAttachments let go of.
 func (p *publisher) publishAttachments(ctx context.Context) error {
 	e := &p.export
-	var stands bool
 	name := quote(p.store.schema, attachmentTable)
-	if err := p.tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, name).Scan(&stands); err != nil {
-		return fmt.Errorf("look for the table of attachments: %w", err)
+	stands, err := p.hasAttachments(ctx)
+	if err != nil {
+		return err
 	}
 	if !stands && (p.options.Attachments == nil || p.options.Attachments.Inline) {
 		return p.forgetContents(ctx)
@@ -42,8 +108,8 @@ func (p *publisher) publishAttachments(ctx context.Context) error {
 			continue
 		}
 		_, err = p.tx.Exec(ctx, fmt.Sprintf(`DELETE FROM %s AS a WHERE a.payer = $1 AND a.resource_type = $2
-			AND NOT EXISTS (SELECT FROM %s AS r WHERE r.payer = $1 AND r.id = a.resource_id AND r.export_id <> $3)`,
-			name, quote(p.store.schema, partition(table, e.Payer))), e.Payer, resourceType, e.ID)
+			AND NOT EXISTS (SELECT FROM %s AS r WHERE r.payer = $1 AND r.id = a.resource_id)`,
+			name, quote(p.store.schema, partition(table, e.Payer))), e.Payer, resourceType)
 		if err != nil {
 			return fmt.Errorf("remove attachments of %s: %w", resourceType, err)
 		}

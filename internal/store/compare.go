@@ -79,14 +79,16 @@ func (p *preparation) sortOut(ctx context.Context) error {
 	}
 	p.superseded += n
 
-	// A line that repeats the published version may stand behind a staged line of the same resource, and then it wins.
+	// A line that repeats the published version may stand behind a staged line of the same resource, and then it wins: unless it is
+	// incomplete, and the staged one is not (protocol.md ND-8).
 	n, err = p.exec(ctx, "drop lines that an unchanged line supersedes", `
 		WITH seen AS MATERIALIZED (
 			SELECT line.id, line.file, line.line FROM `+p.seenLines()+` JOIN `+p.stage+` AS stage ON stage.id = line.id)
 		DELETE FROM `+p.stage+` AS stage USING seen, `+p.live+` AS live
 		WHERE seen.id = stage.id AND live.payer = $1 AND live.id = stage.id
 			AND (coalesce(live.last_updated, '-infinity'), seen.file, seen.line)
-			  > (coalesce(stage.last_updated, '-infinity'), stage.file, stage.line)`, p.payer)
+			  > (coalesce(stage.last_updated, '-infinity'), stage.file, stage.line)
+			AND NOT (`+isSubsetted("live")+` AND NOT `+isSubsetted("stage")+`)`, p.payer)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,11 @@ type Next struct {
 // FileLoadedTx marks a file as loaded and says what follows: the next file, or the publish of the whole export, whose
 // state then turns from loading to publishing. loaded is the export as it was when the load began: where it has started
 // again since, the file is another one. unproven notes that nothing said that the file was whole but the end of its connection.
-func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordinal int, unproven bool) (Next, error) {
+//
+// The file is the one that LoadFile returned. The lock under which it was loaded may be gone by now: somebody else may have voided
+// what was staged, and a Postgres that crashed or was replaced may have lost the last chunks. So it is marked only where its checkpoint is
+// still the one behind its last line; otherwise the error IsStale, and the file is loaded from where it stands.
+func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, file File, unproven bool) (Next, error) {
 	next, exportID := Next{File: -1}, loaded.ID
 	// The export's row is locked, so that of two last files exactly one sees the other as loaded.
 	e, err := lockRow(ctx, tx, exportID)
@@ -132,16 +136,18 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, ordi
 		return next, errStale
 	}
 	err = change(ctx, tx, `UPDATE ingest.export_file SET state = 'loaded', loaded_at = now(), job_due_at = NULL, unproven = $3
-		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'`, exportID, ordinal, unproven)
+		WHERE export_id = $1 AND ordinal = $2 AND state = 'queued'
+			AND (line_number, lines, bytes, chunks, prefix_digest) IS NOT DISTINCT FROM ($4::bigint, $5::bigint, $6::bigint, $7::integer, $8::bytea)`,
+		exportID, file.Ordinal, unproven, file.LineNumber, file.Lines, file.Bytes, file.Chunks, file.PrefixDigest)
 	if err != nil {
 		return next, err
 	}
-	file, ok, err := nextFile(ctx, tx, exportID)
+	ordinal, ok, err := nextFile(ctx, tx, exportID)
 	if err != nil {
 		return next, err
 	}
 	if ok {
-		next.File = file
+		next.File = ordinal
 		return next, nil
 	}
 	if e.State == StatePolling {

@@ -369,7 +369,7 @@ func TestLoadFile_of_an_export_that_started_again_stages_nothing(t *testing.T) {
 	if _, err := s.LoadFile(ctx, lease, e, f, store.LoadOptions{Open: open}); !store.IsStale(err) {
 		t.Errorf("got %v, want to be told that the export is another one", err)
 	}
-	if err := s.InTx(ctx, func(tx pgx.Tx) error { _, err := s.FileLoadedTx(ctx, tx, e, 0, false); return err }); !store.IsStale(err) {
+	if err := s.InTx(ctx, func(tx pgx.Tx) error { _, err := s.FileLoadedTx(ctx, tx, e, f, false); return err }); !store.IsStale(err) {
 		t.Errorf("got %v, want to be told that the file is another one", err)
 	}
 }

@@ -142,10 +142,13 @@ func loadFile(t *testing.T, s *store.Store, e store.Export, ordinal int, source 
 
 func loaded(t *testing.T, s *store.Store, e store.Export, ordinal int) store.Next {
 	t.Helper()
+	f, err := s.File(t.Context(), e.ID, ordinal)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var next store.Next
-	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
-		var err error
-		next, err = s.FileLoadedTx(t.Context(), tx, e, ordinal, false)
+	err = s.InTx(t.Context(), func(tx pgx.Tx) (err error) {
+		next, err = s.FileLoadedTx(t.Context(), tx, e, f, false)
 		return err
 	})
 	if err != nil {

@@ -19,21 +19,27 @@ const (
 	NewcomersFull Newcomers = "full"
 )
 
-// noteNewcomers records the Patients that the payer's partition does not hold yet. It has to come before they are merged.
-func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table string) error {
+// noteNewcomers records the Patients that the payer's partition does not hold yet. It has to come before they are merged. Where there is
+// no partition, the group was empty until now and all are new: unless nothing was published in this series, whose first export may begin at a
+// configured instant, and what lies before that nobody asks for.
+func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table string, live bool) error {
 	if resourceType != "Patient" || p.options.Newcomers == "" {
 		return nil
 	}
 	e := &p.export
-	_, err := p.tx.Exec(ctx, fmt.Sprintf(`
+	isNew := `EXISTS (SELECT FROM ingest.watermark WHERE payer = $1 AND series = $4 AND resource_type IN ('', 'Patient'))`
+	args := []any{e.Payer, e.ID, p.options.Newcomers == NewcomersFull, e.Series}
+	if live {
+		isNew = `NOT EXISTS (SELECT FROM ` + quote(p.store.schema, partition(table, e.Payer)) + ` AS live WHERE live.payer = $1 AND live.id = stage.id)`
+		args = args[:3]
+	}
+	_, err := p.tx.Exec(ctx, `
 		INSERT INTO ingest.newcomer (payer, patient_id, found_by, wants_full)
 		SELECT $1, stage.id, $2, $3 OR EXISTS (
 			SELECT FROM ingest.payer WHERE payer = $1 AND backfill_refused_at IS NOT NULL)
-		FROM %s AS stage
-		WHERE NOT EXISTS (SELECT FROM %s AS live WHERE live.payer = $1 AND live.id = stage.id)
-		ON CONFLICT DO NOTHING`,
-		quote(stageSchema, stageName(e.ID, table)), quote(p.store.schema, partition(table, e.Payer))),
-		e.Payer, e.ID, p.options.Newcomers == NewcomersFull)
+		FROM `+quote(stageSchema, stageName(e.ID, table))+` AS stage
+		WHERE `+isNew+`
+		ON CONFLICT DO NOTHING`, args...)
 	if err != nil {
 		return fmt.Errorf("note the newcomers: %w", err)
 	}
@@ -41,16 +47,28 @@ func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table strin
 }
 
 // settleNewcomers forgets the newcomers whose data this export brought: those that it asked for, or all who were known when a
-// full export was started.
+// full export was started. Of an export that lacks something, or may, nobody knows whether it is theirs: they are asked for again, after
+// all others.
 func (p *publisher) settleNewcomers(ctx context.Context) error {
 	e := &p.export
 	var err error
+	if p.options.Partial || e.Adopted && e.TransactionAt.IsZero() {
+		_, err = p.tx.Exec(ctx, `UPDATE ingest.newcomer SET created_at = now() WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
+		if err != nil {
+			return fmt.Errorf("put the newcomers off: %w", err)
+		}
+		return nil
+	}
 	switch e.Kind {
 	case KindBackfill:
 		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
 	case KindFull:
 		if e.Trigger == TriggerNewTypes {
 			return nil // it holds a part of what there is of them
+		}
+		// A job that the payer kept may be of before they joined.
+		if behind, err := p.isBehind(ctx); err != nil || behind {
+			return err
 		}
 		_, err = p.tx.Exec(ctx, `DELETE FROM ingest.newcomer WHERE payer = $1 AND created_at <= $2`, e.Payer, e.CreatedAt)
 	case KindIncremental:
@@ -61,9 +79,11 @@ func (p *publisher) settleNewcomers(ctx context.Context) error {
 	return nil
 }
 
-// NewcomersTx returns up to limit patients of a payer whose data is to be asked for alone, the oldest first.
+// NewcomersTx returns up to limit patients of a payer whose data is to be asked for alone, the oldest first. Those that a back-fill did
+// not bring whole since the last export are left to the next: to ask for them at once would be in vain, and again and again.
 func (s *Store) NewcomersTx(ctx context.Context, tx pgx.Tx, payer string, limit int) ([]string, error) {
 	rows, err := tx.Query(ctx, `SELECT patient_id FROM ingest.newcomer WHERE payer = $1 AND NOT wants_full
+			AND created_at <= (SELECT max(finished_at) FROM ingest.export WHERE payer = $1 AND state = 'published' AND kind <> 'backfill')
 		ORDER BY created_at, patient_id LIMIT $2`, payer, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list the newcomers of %s: %w", payer, err)

@@ -160,6 +160,9 @@ func (live written) yieldsTo(all []placed, day int) (version, bool) {
 	case live.day > day && !(dated && best.updated > live.updated):
 		return version{}, false // nor what a late export holds, where lastUpdated does not tell
 	}
+	if live.subsetted && !best.subsetted {
+		return best.version, true // ND-8, whatever stands behind it
+	}
 	for _, u := range unchanged {
 		if cmp.Or(strings.Compare(u.updated, best.updated), cmp.Compare(u.file, best.file), cmp.Compare(u.line, best.line)) > 0 {
 			return version{}, false // a later line repeats what stands

@@ -34,6 +34,10 @@ type PublishOptions struct {
 	Watermark time.Time
 	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
 	Newcomers Newcomers
+	// Covers reports whether an export that asked for all types can hold resources of one: of others it removes no ghosts. nil: of all.
+	Covers func(resourceType string) bool
+	// Partial says that something that was asked for may be missing, so that no newcomers are settled by it.
+	Partial bool
 	// Attachments says what becomes of content that resources refer to; nil: nothing is fetched.
 	Attachments *AttachmentOptions
 	// Held is called in the transaction that holds the export back; nil does nothing.
@@ -46,12 +50,15 @@ type PublishOptions struct {
 // defaultLockTimeout bounds the wait for a lock on what readers use.
 const defaultLockTimeout = 5 * time.Second
 
-// UnbalancedError says that an export's ledger does not account for every line: something was lost or doubled, and nothing
-// is published.
-type UnbalancedError struct{ Lines, Accounted int64 }
+// UnbalancedError says that an export's ledger does not account for every line, or deletion, or prepared type: something was lost or
+// doubled, and nothing is published.
+type UnbalancedError struct {
+	Of               string // what was counted; empty: lines
+	Lines, Accounted int64
+}
 
 func (e *UnbalancedError) Error() string {
-	return fmt.Sprintf("the ledger does not balance: %d lines were read, %d are accounted for", e.Lines, e.Accounted)
+	return fmt.Sprintf("the ledger does not balance: %d %s were read, %d are accounted for", e.Lines, cmp.Or(e.Of, "lines"), e.Accounted)
 }
 
 // QuarantineError says that too many lines could not be loaded.
@@ -170,6 +177,12 @@ func (p *publisher) publish(ctx context.Context, types []string) error {
 	if err := p.readLedger(ctx); err != nil {
 		return err
 	}
+	if err := p.checkStaging(ctx, types); err != nil {
+		return err
+	}
+	if err := p.checkDeletions(ctx); err != nil {
+		return err
+	}
 	if err := p.checkOutcomes(ctx); err != nil {
 		return err
 	}
@@ -242,6 +255,7 @@ func (p *publisher) checkOutcomes(ctx context.Context) error {
 		return &PayerErrorsError{Issues: errs + fatal}
 	default:
 		p.options.Watermark = time.Time{} // what the errors are about is asked for again
+		p.options.Partial = true
 	}
 	p.export.RemovesGhosts = false // what is missing may be what the errors are about
 	return nil
@@ -258,8 +272,11 @@ func (p *publisher) publishType(ctx context.Context, resourceType string) error 
 		return err
 	}
 	var inserted, updated int64
+	if err := p.noteNewcomers(ctx, resourceType, table, live); err != nil {
+		return err
+	}
 	if live {
-		if err := p.noteNewcomers(ctx, resourceType, table); err != nil {
+		if err := p.replaceAttachments(ctx, resourceType, table); err != nil {
 			return err
 		}
 		inserted, updated, err = p.merge(ctx, table)
@@ -271,10 +288,14 @@ func (p *publisher) publishType(ctx context.Context, resourceType string) error 
 	}
 	e.Inserted += inserted
 	e.Updated += updated
-	_, err = p.tx.Exec(ctx, `UPDATE ingest.export_type SET inserted = $3, updated = $4
-		WHERE export_id = $1 AND resource_type = $2`, e.ID, resourceType, inserted, updated)
+	var staged int64
+	err = p.tx.QueryRow(ctx, `UPDATE ingest.export_type SET inserted = $3, updated = $4
+		WHERE export_id = $1 AND resource_type = $2 RETURNING staged`, e.ID, resourceType, inserted, updated).Scan(&staged)
 	if err != nil {
 		return fmt.Errorf("note the rows: %w", err)
+	}
+	if inserted+updated != staged { // they were counted when they were prepared, which may be long ago
+		return &UnbalancedError{Of: "rows", Lines: staged, Accounted: inserted + updated}
 	}
 	return nil
 }
@@ -348,12 +369,8 @@ func (p *publisher) merge(ctx context.Context, table string) (inserted, updated 
 func (p *publisher) applyDeletions(ctx context.Context, staged []string) error {
 	e := &p.export
 	deleted := quote(stageSchema, deletedName(e.ID))
-	var exists bool
-	if err := p.tx.QueryRow(ctx, `SELECT to_regclass($1) IS NOT NULL`, deleted).Scan(&exists); err != nil {
-		return fmt.Errorf("look for deletions: %w", err)
-	}
-	if !exists {
-		return nil
+	if exists, err := p.hasDeleted(ctx); err != nil || !exists {
+		return err
 	}
 	rows, err := p.tx.Query(ctx, `SELECT DISTINCT resource_type FROM `+deleted)
 	if err != nil {
@@ -387,6 +404,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if !e.RemovesGhosts || e.OrganizedBy != "" || e.Quarantined > 0 {
 		return nil
 	}
+	if e.Adopted && e.TransactionAt.IsZero() { // whose request it was is not known
+		return nil
+	}
 	if behind, err := p.isBehind(ctx); err != nil || behind {
 		return err
 	}
@@ -396,6 +416,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	types := e.Types
 	if len(types) == 0 {
 		types = fhir.Types()
+		if p.options.Covers != nil {
+			types = slices.DeleteFunc(types, func(resourceType string) bool { return !p.options.Covers(resourceType) })
+		}
 	}
 	types, err := p.store.typesWithPartition(ctx, p.tx, types, e.Payer)
 	if err != nil {
@@ -422,7 +445,9 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 			// can have been published since. To look for each row would be the greater part of such a publish.
 			continue
 		}
-		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", "")
+		// What a back-fill of a later instant brought is none: its patients may have joined since. Back-fills are not among what isBehind asks
+		// for, and none of so late is pruned.
+		n, err := p.remove(ctx, resourceType, staged, "ghost", p.options.History != "none", `AND NOT (`+ofKnownLaterExport("live", e.ID)+`)`)
 		if err != nil {
 			return fmt.Errorf("remove ghosts from %s: %w", resourceType, err)
 		}
@@ -463,12 +488,17 @@ func (p *publisher) isBehind(ctx context.Context) (bool, error) {
 // said then stands, whatever a job that it kept says of the row. Where the payer does not tell the instant, no row is. Of an export that has
 // been pruned the instant is not known any more: what was published after the given one's counts as later.
 func ofLaterExport(table string, exportID int64) string {
-	return fmt.Sprintf(`(%[1]s.export_id IN (
+	return fmt.Sprintf(`(%[3]s
+		OR %[1]s.ingested_at > (SELECT least(transaction_at, manifest_at) FROM ingest.export WHERE id = %[2]d AND transaction_at IS NOT NULL)
+			AND NOT EXISTS (SELECT FROM ingest.export AS wrote WHERE wrote.id = %[1]s.export_id))`, table, exportID, ofKnownLaterExport(table, exportID))
+}
+
+// ofKnownLaterExport is ofLaterExport without what has been pruned.
+func ofKnownLaterExport(table string, exportID int64) string {
+	return fmt.Sprintf(`%[1]s.export_id IN (
 		SELECT later.id FROM ingest.export AS later JOIN ingest.export AS this ON this.payer = later.payer
 		WHERE this.id = %[2]d AND this.transaction_at IS NOT NULL AND later.transaction_at IS NOT NULL AND later.state = 'published'
-			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))
-		OR %[1]s.ingested_at > (SELECT least(transaction_at, manifest_at) FROM ingest.export WHERE id = %[2]d AND transaction_at IS NOT NULL)
-			AND NOT EXISTS (SELECT FROM ingest.export AS wrote WHERE wrote.id = %[1]s.export_id))`, table, exportID)
+			AND least(later.transaction_at, later.manifest_at) > least(this.transaction_at, this.manifest_at))`, table, exportID)
 }
 
 // isProven reports whether something proves of every file that it was whole. What a file lacks that may have been cut off is no

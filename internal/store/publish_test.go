@@ -184,11 +184,12 @@ func TestINC4_no_ghosts_leave_where_a_file_may_have_been_cut_off(t *testing.T) {
 	run(t, s, store.NewExport{}, output("Patient", patient("a", "", "1"), patient("b", "", "1")))
 	file := output("Patient", patient("a", "", "1"))
 	e := begin(t, s, store.NewExport{RemovesGhosts: true}, file)
-	if _, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0); err != nil {
+	f, err := loadFile(t, s, e, 0, &lines{text: file.lines}, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
-		_, err := s.FileLoadedTx(t.Context(), tx, e, 0, true)
+	err = s.InTx(t.Context(), func(tx pgx.Tx) error {
+		_, err := s.FileLoadedTx(t.Context(), tx, e, f, true)
 		return err
 	})
 	if err != nil {
@@ -562,6 +563,57 @@ func TestINC4_a_full_export_that_is_older_than_the_last_removes_no_ghosts(t *tes
 			t.Errorf("%s: %d patients are left, want %d", test.name, got, test.left)
 		}
 	}
+}
+
+func TestINC4_what_a_back_fill_of_a_later_instant_brought_is_no_ghost(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	publishAt := func(day int, n store.NewExport, files ...testFile) store.Export {
+		t.Helper()
+		e := begin(t, s, n, files...)
+		completeAt(t, s, e, time.Date(2026, 5, day, 0, 0, 0, 0, time.UTC))
+		stage(t, s, e, files...)
+		e, err := publish(t, s, e.ID, permissive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	publishAt(1, store.NewExport{}, output("Patient", patient("a", "", "1")), output("Observation", observation("gone", "a", "1")))
+	publishAt(3, store.NewExport{Kind: store.KindBackfill, Patients: []string{"b"}}, output("Observation", observation("of b", "b", "3")))
+	// A job that the payer kept from before b joined, yet later than the last export but for the back-fill.
+	kept := publishAt(2, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "1")))
+	wantLedger(t, kept, store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 1})
+	if got := rows(t, s, "fhir.observation"); len(got) != 1 || got["of b"].ID == "" {
+		t.Errorf("got %v, want what the back-fill brought", got)
+	}
+	publishAt(4, store.NewExport{RemovesGhosts: true}, output("Patient", patient("a", "", "1")))
+	if got := rows(t, s, "fhir.observation"); len(got) != 0 {
+		t.Errorf("got %v, want none: a later export no longer holds them", got)
+	}
+}
+
+func TestKICK7_an_adopted_export_that_does_not_say_what_was_asked_for_removes_no_ghosts(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	first := output("Patient", patient("a", "", ""), patient("b", "", ""))
+	undated := func(n store.NewExport, adopted bool, files ...testFile) store.Export {
+		t.Helper()
+		e := begin(t, s, n, files...)
+		exec(t, s, `UPDATE ingest.export SET transaction_at = NULL, adopted = $2 WHERE id = $1`, e.ID, adopted)
+		stage(t, s, e, files...)
+		o := permissive
+		o.Watermark = time.Time{}
+		e, err := publish(t, s, e.ID, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	undated(store.NewExport{}, false, first)
+	again := output("Patient", patient("a", "", ""))
+	wantLedger(t, undated(store.NewExport{RemovesGhosts: true}, true, again), store.Ledger{Lines: 1, Unchanged: 1})
+	wantLedger(t, undated(store.NewExport{RemovesGhosts: true}, false, again), store.Ledger{Lines: 1, Unchanged: 1, Ghosts: 1})
 }
 
 // A payer may answer with a job that it kept. Many payers send no lastUpdated that would tell an old version.

@@ -246,7 +246,7 @@ func (r *retry) publish(ctx context.Context, rows []row) ([]int64, error) {
 	merge := publisher{
 		store: r.store, tx: r.tx, export: r.export, options: PublishOptions{History: r.options.History, Newcomers: r.options.Newcomers},
 	}
-	if err := merge.noteNewcomers(ctx, resourceType, table); err != nil {
+	if err := merge.noteNewcomers(ctx, resourceType, table, true); err != nil {
 		return nil, err
 	}
 	inserted, updated, err := merge.merge(ctx, table)

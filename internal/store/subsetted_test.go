@@ -42,6 +42,12 @@ func TestND8_an_incomplete_resource_never_replaces_a_complete_one(t *testing.T) 
 		"complete line first":    {nil, []string{patient("a", old, "whole"), subset("a", recent, "part")}, "whole", store.Ledger{Lines: 2, Inserted: 1, Superseded: 1}},
 		"incomplete line first":  {nil, []string{subset("a", recent, "part"), patient("a", old, "whole")}, "whole", store.Ledger{Lines: 2, Inserted: 1, Superseded: 1}},
 		"unchanged and a subset": {[]string{patient("a", old, "whole")}, []string{patient("a", old, "whole"), subset("a", recent, "part")}, "whole", store.Ledger{Lines: 2, Unchanged: 1, Superseded: 1}},
+		"complete and the published subset": {
+			[]string{subset("a", old, "part")},
+			[]string{patient("a", old, "whole"), subset("a", old, "part")},
+			"whole",
+			store.Ledger{Lines: 2, Updated: 1, Superseded: 1},
+		},
 		"both new and a published one": {
 			[]string{patient("z", old, "other")},
 			[]string{subset("a", recent, "part"), patient("a", old, "whole")},

@@ -320,8 +320,42 @@ func stagingTables(ctx context.Context, db querier, exportID int64) ([]string, e
 // all of them at once more locks than Postgres has by default, for an export of every type.
 const droppedAtOnce = 32
 
-// DropStaging drops what is left of an export's staging tables, and of attachments that were fetched and not published.
+// DropStaging drops what is left of the staging tables of an export that is over, and of attachments that were fetched and not
+// published.
 func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
+	if err := s.dropStages(ctx, exportID, func(context.Context, pgx.Tx) error { return nil }); err != nil {
+		return err
+	}
+	_, err := s.pool.Exec(ctx, `UPDATE ingest.attachment SET content = NULL WHERE export_id = $1 AND content IS NOT NULL`, exportID)
+	if err != nil {
+		return fmt.Errorf("let go of fetched attachments: %w", err)
+	}
+	return nil
+}
+
+// VoidStaging drops the staging tables of an export that starts again, before its new kick-off. A job that hung before it came here may have
+// been taken over, and what stands in staging be of the new kick-off: then nothing is dropped, and the error IsStale.
+func (s *Store) VoidStaging(ctx context.Context, exportID int64, generation int) error {
+	return s.dropStages(ctx, exportID, func(ctx context.Context, tx pgx.Tx) error {
+		// Whoever takes the export over has to change its row, and waits. So that nobody waits for long, neither do the drops.
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, defaultLockTimeout.Milliseconds())); err != nil {
+			return fmt.Errorf("bound the wait for locks: %w", err)
+		}
+		var one int
+		err := tx.QueryRow(ctx, `SELECT 1 FROM ingest.export WHERE id = $1 AND generation = $2 AND state = 'starting' FOR NO KEY UPDATE`,
+			exportID, generation).Scan(&one)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return errStale
+		}
+		if err != nil {
+			return fmt.Errorf("look whether export %d still starts: %w", exportID, err)
+		}
+		return nil
+	})
+}
+
+// dropStages drops what stands of an export's staging tables, some at once, each time provided that check does not fail in the transaction.
+func (s *Store) dropStages(ctx context.Context, exportID int64, check func(context.Context, pgx.Tx) error) error {
 	names, err := stagingTables(ctx, s.pool, exportID)
 	if err != nil {
 		return err
@@ -331,13 +365,18 @@ func (s *Store) DropStaging(ctx context.Context, exportID int64) error {
 		for _, name := range batch {
 			tables = append(tables, quote(stageSchema, name))
 		}
-		if _, err := s.pool.Exec(ctx, `DROP TABLE IF EXISTS `+strings.Join(tables, ", ")); err != nil {
-			return fmt.Errorf("drop the staging tables %s: %w", strings.Join(batch, ", "), err)
+		err := inTx(ctx, s.pool, func(tx pgx.Tx) error {
+			if err := check(ctx, tx); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `DROP TABLE IF EXISTS `+strings.Join(tables, ", ")); err != nil {
+				return fmt.Errorf("drop the staging tables %s: %w", strings.Join(batch, ", "), err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
 		}
-	}
-	_, err = s.pool.Exec(ctx, `UPDATE ingest.attachment SET content = NULL WHERE export_id = $1 AND content IS NOT NULL`, exportID)
-	if err != nil {
-		return fmt.Errorf("let go of fetched attachments: %w", err)
 	}
 	return nil
 }

@@ -6,8 +6,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -130,7 +133,8 @@ func (c Change) Plus(o Change) Change {
 	return Change{c.Inserted + o.Inserted, c.Updated + o.Updated, c.Deleted + o.Deleted}
 }
 
-// SameJSON compares by value, with numbers compared exactly: jsonb keeps their digits, but writes exponents out.
+// SameJSON compares by value, with numbers compared by their digits: jsonb keeps them, zeros at the end included, which say how precise a
+// measurement is; but it writes exponents out, and knows no negative zero.
 func SameJSON(a, b []byte) bool {
 	var x, y any
 	for _, d := range []struct {
@@ -141,6 +145,9 @@ func SameJSON(a, b []byte) bool {
 		decoder.UseNumber()
 		if decoder.Decode(d.to) != nil {
 			return false
+		}
+		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+			return false // something stands behind the value
 		}
 	}
 	return sameValue(x, y)
@@ -180,7 +187,13 @@ func sameValue(a, b any) bool {
 }
 
 func sameNumber(a, b string) bool {
+	if !strings.ContainsAny(a+b, "eE") {
+		return isZero(a) && isZero(b) && strings.TrimPrefix(a, "-") == strings.TrimPrefix(b, "-")
+	}
 	x, okX := new(big.Rat).SetString(a)
 	y, okY := new(big.Rat).SetString(b)
 	return okX && okY && x.Cmp(y) == 0
 }
+
+// isZero reports whether a number without an exponent is zero.
+func isZero(number string) bool { return strings.Trim(number, "-0.") == "" }

@@ -38,12 +38,47 @@ var mutants = []mutant{
 		"return &CountMismatchError{", "_ = &CountMismatchError{",
 		"internal/store", "TestMAN7",
 	},
+	{
+		"a file is loaded as it was read", "internal/store/file.go",
+		"AND (line_number, lines, bytes, chunks, prefix_digest) IS NOT DISTINCT FROM", "AND true OR (line_number, lines, bytes, chunks, prefix_digest) IS NOT DISTINCT FROM",
+		"internal/store", "TestFileLoadedTx",
+	},
+	{
+		"staging is voided under the generation", "internal/store/tables.go",
+		"WHERE id = $1 AND generation = $2 AND state = 'starting' FOR NO KEY UPDATE`", "WHERE id = $1 AND (generation = $2 OR true) AND state = 'starting' FOR NO KEY UPDATE`",
+		"internal/store", "TestVoidStaging",
+	},
 
 	// What is published.
 	{
 		"ledger balances", "internal/store/publish.go",
 		"accounted != e.Lines {", "accounted != e.Lines && false {",
 		"internal/store", "TestPublish",
+	},
+	{
+		"deletions are counted", "internal/store/publish_staging.go",
+		"if accounted != deletions {", "if accounted != deletions && false {",
+		"internal/store", "TestPublish_refuses_an_export_whose_deletions",
+	},
+	{
+		"prepared types stand in staging", "internal/store/publish_staging.go",
+		"if prepared != standing {", "if prepared != standing && false {",
+		"internal/store", "TestPublish_refuses_an_export_that_was_prepared",
+	},
+	{
+		"back-fills of later are no ghosts", "internal/store/publish.go",
+		"p.options.History != \"none\", `AND NOT (`+ofKnownLaterExport(\"live\", e.ID)+`)`)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts", "p.options.History != \"none\", ``)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts",
+		"internal/store", "TestINC4_what_a_back_fill",
+	},
+	{
+		"no ghosts of types that are not granted", "internal/store/publish.go",
+		"return !p.options.Covers(resourceType)", "return false && !p.options.Covers(resourceType)",
+		"internal/scheduler", "TestINC4_a_type",
+	},
+	{
+		"what lacks something settles no newcomers", "internal/store/newcomers.go",
+		"if p.options.Partial || e.Adopted", "if false && p.options.Partial || e.Adopted",
+		"internal/store", "TestINC5_newcomers_are_settled",
 	},
 	{
 		"quarantine's share", "internal/store/publish.go",
