@@ -214,8 +214,8 @@ func (c *Client) sendError(ctx context.Context, phase Phase, err error) error {
 	switch {
 	case errors.As(err, &auth):
 		e.Code, e.Detail, e.Hint, e.RetryAfter = CodeAuthorization, auth.Error(), auth.Hint, auth.RetryAfter
-		if !auth.Temporary {
-			e.Action = ActionFail
+		if !auth.Temporary && phase == PhaseKickOff {
+			e.Action = ActionFail // nothing is lost; of an export that runs, the payer's work is, and such a refusal may pass (TOK-5)
 		}
 		return e
 	case errors.As(err, &out):

@@ -168,8 +168,9 @@ func TestPOLL5_wrongAnswersUnder200(t *testing.T) {
 		action                  Action
 		detail                  string
 	}{
-		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionFail, "an HTML page"},
-		{"empty", "", "application/json", CodeNotAManifest, ActionFail, "an empty body"},
+		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionRetry, "an HTML page"},
+		{"empty", "", "application/json", CodeNotAManifest, ActionRetry, "an empty body"},
+		{"words", "Service is under maintenance", "text/plain", CodeNotAManifest, ActionRetry, "plain text"},
 		{"Bundle", `{"resourceType":"Bundle","id":"` + secret + `"}`, "application/fhir+json", CodeNotAManifest, ActionFail, "a FHIR Bundle"},
 		{
 			"outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`, "", CodeNotAManifest,

@@ -94,14 +94,14 @@ func action(err error) (export.Action, time.Duration) {
 	if isA[finalError](err) {
 		return export.ActionFail, 0
 	}
+	if protocol, ok := errors.AsType[*export.Error](err); ok { // also one for want of a token, which knows what would be lost
+		return protocol.Action, protocol.RetryAfter
+	}
 	if auth, ok := errors.AsType[*smartauth.Error](err); ok {
 		if auth.Temporary {
 			return export.ActionRetry, auth.RetryAfter
 		}
 		return export.ActionFail, 0
-	}
-	if protocol, ok := errors.AsType[*export.Error](err); ok {
-		return protocol.Action, protocol.RetryAfter
 	}
 	if isA[*ElsewhereError](err) {
 		return export.ActionWait, elsewherePause
