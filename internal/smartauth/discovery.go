@@ -157,7 +157,7 @@ func (c discoveryClient) get(ctx context.Context, path, accept string, limit int
 		}
 		return nil, err
 	}
-	body, err := readBounded(response.Body, limit)
+	body, err := readAnswer(response.Body, limit)
 	if errors.Is(err, errTooLong) {
 		return nil, fmt.Errorf("the document is longer than %d bytes", limit)
 	}
