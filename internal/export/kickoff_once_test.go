@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestKICK7_aLostAnswerOnAConnectionThatWasUsedBeforeIsNotRepeated guards against net/http itself, which sends a GET once more
@@ -37,4 +38,22 @@ func TestKICK7_aLostAnswerOnAConnectionThatWasUsedBeforeIsNotRepeated(t *testing
 			}
 		})
 	}
+}
+
+// TestKICK6_an_acceptance_whose_body_never_ends_is_one: until the status URL is stored, the export is lost with the process.
+func TestKICK6_an_acceptance_whose_body_never_ends_is_one(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	p := newPayer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Location", "/fhir/status/1")
+		w.WriteHeader(http.StatusAccepted)
+		_ = http.NewResponseController(w).Flush()
+		<-over
+	})
+	began := time.Now()
+	kickOff, err := p.client.KickOff(t.Context(), KickOffRequest{})
+	if took := time.Since(began); err != nil || kickOff.StatusURL != p.URL+"/fhir/status/1" || took > time.Minute {
+		t.Errorf("got %+v, %v after %s, want an acceptance long before the body's %s are over", kickOff, err, took, defaultIdleTimeout)
+	}
+	close(over)
 }

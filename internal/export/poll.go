@@ -75,7 +75,7 @@ func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool, 
 	}
 	status := Status{
 		RetryAfter: retryAfter(response.Header, time.Now()),
-		Expires:    parseExpires(response.Header.Get("Expires")),
+		Expires:    filesExpire(response.Header, time.Now()),
 		Date:       responseDate(response.Header),
 	}
 	status.Progress, status.Percent = parseProgress(response.Header.Get("X-Progress"))
