@@ -2,11 +2,13 @@ package scheduler
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"ingestd/internal/export"
 	"ingestd/internal/smartauth"
@@ -154,7 +156,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 
 	switch act {
 	case export.ActionWait:
-		wait = max(wait, time.Second)
+		wait = max(e.patience(x, err, job.JobRow, wait), time.Second)
 		log.InfoContext(ctx, "payer asks to wait", "wait", wait, "error", safe)
 		if err := note(wait); err != nil && !store.IsStale(err) {
 			return err
@@ -191,6 +193,21 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 		return e.failTx(ctx, tx, x, failure)
 	})
+}
+
+// patience is how long a payer that asks for patience is left alone: as long as it says, with the margin that some need, or longer each
+// time where it does not say (protocol.md POLL-4). Hosts of files have the governor for that.
+func (e *Engine) patience(x store.Export, err error, job *rivertype.JobRow, wait time.Duration) time.Duration {
+	protocol, ok := errors.AsType[*export.Error](err)
+	p, known := e.roster.payer(x.Payer)
+	if !ok || !known || protocol.Phase == export.PhaseFile {
+		return wait
+	}
+	var had struct {
+		Snoozes int `json:"snoozes"`
+	}
+	_ = json.Unmarshal(job.Metadata, &had) // River's own count; without it, the shortest wait
+	return p.Client.RetryDelay(protocol, had.Snoozes+1)
 }
 
 // failTx ends an export, enqueues its clean-up, and tells it.

@@ -1,0 +1,61 @@
+package scheduler
+
+import (
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"ingestd/internal/config"
+)
+
+// TestPOLL4_a_payer_that_asks_for_patience_and_names_no_time_is_asked_less_and_less: a server may end the export of a client that
+// goes on asking.
+func TestPOLL4_a_payer_that_asks_for_patience_and_names_no_time_is_asked_less_and_less(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]func(http.ResponseWriter){
+		"429": func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) },
+		"429, Retry-After: 0": func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+		},
+		"500, a passing error": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"transient"}]}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			p := newPayer(t, func(c *config.Payer) { c.Limits.PollMin, c.Limits.PollMax = 2*time.Second, time.Minute })
+			p.onFile = onePatient
+			var mu sync.Mutex
+			var polls []time.Time
+			p.onStatus = func(w http.ResponseWriter, _ string) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				polls = append(polls, time.Now())
+				if len(polls) > 3 {
+					return true
+				}
+				refuse(w)
+				return false
+			}
+			e := newEngine(t, s, Options{}, p)
+			work(t, e)
+			if _, err := e.Start(t.Context(), "p", RunOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, "the publish", func() bool {
+				return number(t, s, `SELECT count(*) FROM ingest.export WHERE state = 'published'`) == 1
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			for i, least := range []time.Duration{1900 * time.Millisecond, 3100 * time.Millisecond, 6300 * time.Millisecond} { // 2, 4, 8 s less a fifth
+				if got := polls[i+1].Sub(polls[i]); got < least {
+					t.Errorf("poll %d came %s after the one before, want %s at least", i+2, got, least)
+				}
+			}
+		})
+	}
+}
