@@ -244,6 +244,9 @@ func (c *Client) refused(phase Phase, response *http.Response, withToken bool) *
 	stop()
 	outcome, _ := fhir.ParseOutcome(data)
 	v := classify(phase, response.StatusCode, outcome, withToken)
+	if phase == PhaseStatus && v.code == CodeForbidden && isPage(data) { // servers answer in FHIR, or nothing
+		v.action, v.hint = ActionRetry, "a firewall or a proxy may have answered in the payer's place"
+	}
 	e := &Error{
 		Phase:      phase,
 		Code:       v.code,

@@ -171,6 +171,7 @@ func (c *Client) kickOffRefused(response *http.Response, from *url.URL) *Error {
 			e.Hint = "change or remove what the payer's export section asks for by it"
 		}
 	}
+	e.MaybeStarted = mayHavePassedOn(e.Status)
 	if e.Code != CodePayerBusy {
 		return e
 	}

@@ -57,3 +57,15 @@ func TestKICK6_an_acceptance_whose_body_never_ends_is_one(t *testing.T) {
 	}
 	close(over)
 }
+
+// TestKICK7_a_gateway_that_gave_up_waiting_may_have_passed_the_kick_off_on: the payer is slow to accept, and exports.
+func TestKICK7_a_gateway_that_gave_up_waiting_may_have_passed_the_kick_off_on(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]bool{500: false, 502: true, 503: false, 504: true, 524: true} {
+		p := newPayer(t, answer(status, map[string]string{"Content-Type": "text/html"}, "<html>"))
+		_, err := p.client.KickOff(t.Context(), KickOffRequest{})
+		if e := wantError(t, err, CodePayerError, ActionRetry); e.MaybeStarted != want {
+			t.Errorf("%d: got MaybeStarted %t, want %t", status, e.MaybeStarted, want)
+		}
+	}
+}

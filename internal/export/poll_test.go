@@ -280,6 +280,8 @@ func TestPOLL6_errors(t *testing.T) {
 		{413, "", CodeExportTooLarge, ActionFail},
 		{401, "", CodeUnauthorized, ActionFail},
 		{403, "", CodeForbidden, ActionFail},
+		{403, final, CodeForbidden, ActionFail},
+		{403, "<html><title>Request blocked</title>", CodeForbidden, ActionRetry},
 		{304, "", CodeUnexpectedStatus, ActionFail},
 		{408, "", CodeThrottled, ActionWait},
 	} {
