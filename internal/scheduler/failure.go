@@ -195,18 +195,25 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	})
 }
 
+// longestFilePatience bounds the wait for a file whose host refused it without saying for how long: others of the export wait with it.
+const longestFilePatience = time.Minute
+
 // patience is how long a payer that asks for patience is left alone: as long as it says, with the margin that some need, or longer each
-// time where it does not say (protocol.md POLL-4). Hosts of files have the governor for that.
+// time where it does not say (protocol.md POLL-4). A host of files that says how long is left alone by all, which the governor
+// sees to.
 func (e *Engine) patience(x store.Export, err error, job *rivertype.JobRow, wait time.Duration) time.Duration {
 	protocol, ok := errors.AsType[*export.Error](err)
 	p, known := e.roster.payer(x.Payer)
-	if !ok || !known || protocol.Phase == export.PhaseFile {
+	if !ok || !known || protocol.Phase == export.PhaseFile && wait > 0 {
 		return wait
 	}
 	var had struct {
 		Snoozes int `json:"snoozes"`
 	}
 	_ = json.Unmarshal(job.Metadata, &had) // River's own count; without it, the shortest wait
+	if protocol.Phase == export.PhaseFile {
+		return min(backoffDelay(had.Snoozes), longestFilePatience)
+	}
 	return p.Client.RetryDelay(protocol, had.Snoozes+1)
 }
 

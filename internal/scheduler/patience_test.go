@@ -59,3 +59,36 @@ func TestPOLL4_a_payer_that_asks_for_patience_and_names_no_time_is_asked_less_an
 		})
 	}
 }
+
+// TestFILE10_a_host_that_refuses_and_names_no_time_is_asked_less_and_less: many count the requests that they refuse.
+func TestFILE10_a_host_that_refuses_and_names_no_time_is_asked_less_and_less(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p := newPayer(t, nil)
+	var mu sync.Mutex
+	var asked []time.Time
+	p.onFile = func(w http.ResponseWriter) {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked = append(asked, time.Now()); len(asked) <= 3 {
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		onePatient(w)
+	}
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	if _, err := e.Start(t.Context(), "p", RunOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the publish", func() bool {
+		return number(t, s, `SELECT count(*) FROM ingest.export WHERE state = 'published'`) == 1
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	for i, least := range []time.Duration{1900 * time.Millisecond, 3900 * time.Millisecond, 7900 * time.Millisecond} {
+		if got := asked[i+1].Sub(asked[i]); got < least {
+			t.Errorf("request %d came %s after the one before, want %s at least", i+2, got, least)
+		}
+	}
+}
