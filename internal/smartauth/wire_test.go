@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -128,5 +129,42 @@ func TestJWT4_a_Date_that_lies_does_not_spoil_assertions(t *testing.T) {
 				s.Invalidate(token)
 			}
 		})
+	}
+}
+
+// TestUSE3_a_refusal_whose_body_never_ends_holds_nobody: the status says all, and what comes behind it is waited for a moment.
+func TestUSE3_a_refusal_whose_body_never_ends_holds_nobody(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, testKey())
+	over := make(chan struct{})
+	var asked atomic.Int32
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) > 1 {
+			_, _ = w.Write([]byte("resource"))
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = w.Write([]byte(`{"resourceType":"OperationOutcome",`))
+		_ = http.NewResponseController(w).Flush()
+		<-over
+	}))
+	t.Cleanup(files.Close)
+	t.Cleanup(func() { close(over) })
+	base := &http.Transport{DisableKeepAlives: true}
+	source := newTestSource(t, newTestManager(t, ManagerOptions{}), p.registration(testKey()))
+	client := http.Client{Transport: source.Transport(base, TransportOptions{TokenOrigins: []string{files.URL}})}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, files.URL+"/file", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatalf("got %v, want the answer to the request with another token", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("got HTTP %d, want 200", response.StatusCode)
 	}
 }
