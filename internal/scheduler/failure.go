@@ -156,7 +156,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 
 	switch act {
 	case export.ActionWait:
-		wait = max(e.patience(x, err, job.JobRow, wait), time.Second)
+		wait = max(e.withinTime(x, e.patience(x, err, job.JobRow, wait)), time.Second)
 		log.InfoContext(ctx, "payer asks to wait", "wait", wait, "error", safe)
 		if err := note(wait); err != nil && !store.IsStale(err) {
 			return err
@@ -174,7 +174,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 	case export.ActionRetry, export.ActionRenew:
 		if job.Attempt < job.MaxAttempts {
-			wait = max(wait, backoffDelay(len(job.Errors)))
+			wait = e.withinTime(x, max(wait, backoffDelay(len(job.Errors))))
 			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
 			if err := note(wait); err != nil && !store.IsStale(err) {
 				return err
@@ -215,6 +215,16 @@ func (e *Engine) patience(x store.Export, err error, job *rivertype.JobRow, wait
 		return min(backoffDelay(had.Snoozes), longestFilePatience)
 	}
 	return p.Client.RetryDelay(protocol, had.Snoozes+1)
+}
+
+// withinTime bounds a wait by the end of export.timeout: the job that runs then asks the payer for nothing, and ends the export at the
+// payer (protocol.md POLL-9). A date that lies far ahead would keep the payer's schedule waiting for as long.
+func (e *Engine) withinTime(x store.Export, wait time.Duration) time.Duration {
+	p, known := e.roster.payer(x.Payer)
+	if limit := p.Config.Export.Timeout; known && limit > 0 && x.State == store.StatePolling {
+		return min(wait, max(time.Until(x.KickedOffAt.Add(limit)), 0)+time.Second)
+	}
+	return wait
 }
 
 // failTx ends an export, enqueues its clean-up, and tells it.

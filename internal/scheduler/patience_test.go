@@ -92,3 +92,29 @@ func TestFILE10_a_host_that_refuses_and_names_no_time_is_asked_less_and_less(t *
 		}
 	}
 }
+
+// TestPOLL9_no_patience_outlasts_the_exports_time: a date far ahead, or of a clock that is wrong, would keep the payer's schedule
+// waiting for as long.
+func TestPOLL9_no_patience_outlasts_the_exports_time(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			p := newPayer(t, func(c *config.Payer) { c.Export.Timeout = 4 * time.Second })
+			p.onStatus = func(w http.ResponseWriter, _ string) bool {
+				w.Header().Set("Retry-After", "7200")
+				w.WriteHeader(status)
+				return false
+			}
+			e := newEngine(t, s, Options{}, p)
+			work(t, e)
+			if _, err := e.Start(t.Context(), "p", RunOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, "the end of the export's time", func() bool {
+				return number(t, s, `SELECT count(*) FROM ingest.export WHERE state = 'failed' AND error_code = 'export_timeout'`) == 1
+			})
+		})
+	}
+}
