@@ -55,11 +55,11 @@ var faults = []fault{
 		jsonOf(outcomeBody("fatal", "processing", "no disk")) + `'}]}`, failed: "job_failed", check: saysToOperator("no disk")},
 	{name: "43 a job that is lost once", plan: `status: {answers: [{status: 410}]}`, check: kickedOff(2)},
 	{name: "43 a job that is lost again", plan: `status: {answers: [{times: 2, status: 410}]}`, failed: "job_gone", check: kickedOff(2)},
+	{name: "44 a page of HTML for a manifest, and nothing", plan: `status: {answers: [{headers: {Content-Type: text/html}, body: "<html>maintenance"}, {}]}`},
 	{
-		name: "44 a page of HTML for a manifest", plan: `status: {answers: [{headers: {Content-Type: text/html}, body: "<html>maintenance"}]}`,
+		name: "44 a Bundle for a manifest", plan: `status: {answers: [{body: '{"resourceType":"Bundle","type":"maintenance"}'}]}`,
 		failed: "not_a_manifest", check: saysToOperator("maintenance"),
 	},
-	{name: "44 nothing for a manifest", plan: `status: {answers: [{}]}`, failed: "not_a_manifest"},
 	{name: "44 half a manifest, once", plan: `status: {answers: [{body: '{"transactionTime":"2026-01-01T00:00:00Z","output":['}]}`},
 	{name: "44 an OperationOutcome for a manifest", plan: `status: {answers: [{body: '` +
 		jsonOf(outcomeBody("information", "informational", "wait")) + `'}]}`, failed: "not_a_manifest"},

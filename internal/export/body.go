@@ -91,6 +91,9 @@ func describe(contentType string, data []byte) string {
 	return "data of an unknown kind"
 }
 
+// isPage reports whether a body is a page for people.
+func isPage(data []byte) bool { return describe("", data) == "an HTML page" }
+
 // leadingResourceType returns the resourceType near the start of a JSON object, if it is one that FHIR knows.
 func leadingResourceType(data []byte) string {
 	_, rest, found := bytes.Cut(data[:min(len(data), 4<<10)], []byte(`"resourceType"`))

@@ -64,6 +64,7 @@ func TestERR3_theTable(t *testing.T) {
 		kickOffCode, pollCode string
 	}{
 		{400, nil, ActionFail, ActionFail, ActionFail, ActionFail, ActionFail, CodeKickOffRefused, CodeJobFailed},
+		{400, passing, ActionRetry, ActionWait, ActionRetry, ActionRetry, ActionFail, CodePayerTransient, CodePayerTransient},
 		{401, nil, ActionFail, ActionFail, ActionFail, ActionRenew, ActionFail, CodeUnauthorized, CodeUnauthorized},
 		{403, nil, ActionFail, ActionFail, ActionRenew, ActionRenew, ActionFail, CodeForbidden, CodeForbidden},
 		{404, nil, ActionNextTick, ActionRestart, ActionRenew, ActionRenew, ActionRestart, CodeNotAvailable, CodeJobGone},

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -97,7 +98,7 @@ func parseCapability(data []byte) (Capability, error) {
 		} `json:"rest"`
 	}
 	var wrongType *json.UnmarshalTypeError // what could be read is worth having
-	if err := json.Unmarshal(data, &statement); err != nil && !errors.As(err, &wrongType) {
+	if err := json.Unmarshal(bytes.TrimPrefix(data, []byte(byteOrderMark)), &statement); err != nil && !errors.As(err, &wrongType) {
 		return Capability{}, fmt.Errorf("read the CapabilityStatement: %w", err)
 	}
 	if statement.ResourceType != "CapabilityStatement" {

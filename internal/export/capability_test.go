@@ -43,6 +43,14 @@ func TestDISC7_capability(t *testing.T) {
 	}
 }
 
+func TestDISC7_metadata_may_begin_with_a_byte_order_mark(t *testing.T) {
+	t.Parallel()
+	p := newPayer(t, answer(200, nil, "\ufeff"+`{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1"}`))
+	if got, err := p.client.Capability(t.Context()); err != nil || got.FHIRVersion != "4.0.1" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestDISC7_metadataThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{401: CodeUnauthorized, 500: CodePayerError, 404: "capability_refused", 403: "capability_refused"} {

@@ -95,7 +95,7 @@ func classify(phase Phase, status int, outcome *fhir.Outcome, withToken bool) ve
 	case PhaseKickOff:
 		return classifyKickOff(status, outcome)
 	case PhaseFile:
-		return classifyFile(status, withToken)
+		return classifyFile(status, outcome, withToken)
 	case PhaseAttachment:
 		return verdict{code: CodeAttachmentRefused, action: ActionFail, detail: "the payer does not give the attachment"}
 	case PhaseCapability:
@@ -168,6 +168,9 @@ func classifyKickOff(status int, outcome *fhir.Outcome) verdict {
 			hint: "narrow export.types or export.patients",
 		}
 	}
+	if outcome.Transient() {
+		return classifyTransient(PhaseKickOff)
+	}
 	return verdict{code: CodeKickOffRefused, action: ActionFail, detail: "the payer refuses the request"}
 }
 
@@ -193,7 +196,7 @@ func classifyStatus(status int) verdict {
 	return verdict{code: CodeJobFailed, action: ActionFail, detail: "the payer has failed the export"}
 }
 
-func classifyFile(status int, withToken bool) verdict {
+func classifyFile(status int, outcome *fhir.Outcome, withToken bool) verdict {
 	switch status {
 	case http.StatusForbidden:
 		v := verdict{code: CodeFileExpired, action: ActionRenew, detail: "the file's URL does not open it any more"}
@@ -206,7 +209,17 @@ func classifyFile(status int, withToken bool) verdict {
 	case http.StatusGone:
 		return verdict{code: CodeFileGone, action: ActionRenew, detail: "the file is gone"}
 	}
+	if outcome.Transient() {
+		return classifyTransient(PhaseFile)
+	}
 	return verdict{code: CodeFileRefused, action: ActionFail, detail: "the payer refuses the file"}
+}
+
+// mayHavePassedOn reports whether a status is a gateway's that lost the server, or gave up waiting for it: the request may have
+// arrived. 524 is that of a large network of such gateways.
+func mayHavePassedOn(status int) bool {
+	const aTimeoutOccurred = 524
+	return status == http.StatusBadGateway || status == http.StatusGatewayTimeout || status == aTimeoutOccurred
 }
 
 // alreadyRunning reports whether an answer other than 429 says that an export is running already. Servers have no common

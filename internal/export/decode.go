@@ -36,10 +36,13 @@ func (e *encodingError) Error() string { return "a content encoding that was not
 // all read. With expansion, more than expansion times the wire's size is an error beyond a first 64 MiB. The result names
 // the encodings that were undone: "", "gzip" or "gzip, gzip".
 func decode(wire io.Reader, header string, expansion int64) (io.Reader, string, error) {
-	switch strings.ToLower(strings.TrimSpace(header)) {
-	case "", "identity", "none", "gzip", "x-gzip", "gzip, gzip", "utf-8", "binary":
-	default:
-		return nil, "", &encodingError{header}
+	for coding := range strings.SplitSeq(strings.ToLower(header), ",") {
+		switch strings.TrimSpace(coding) {
+		case "", "identity", "none", "gzip", "x-gzip", "utf-8", "binary":
+		case "aws-chunked": // of an upload, which stores of objects hand on
+		default:
+			return nil, "", &encodingError{header}
+		}
 	}
 	counted := &countingReader{from: wire}
 	plain := bufio.NewReaderSize(counted, wireBuffer)

@@ -214,8 +214,8 @@ func (c *Client) sendError(ctx context.Context, phase Phase, err error) error {
 	switch {
 	case errors.As(err, &auth):
 		e.Code, e.Detail, e.Hint, e.RetryAfter = CodeAuthorization, auth.Error(), auth.Hint, auth.RetryAfter
-		if !auth.Temporary {
-			e.Action = ActionFail
+		if !auth.Temporary && phase == PhaseKickOff {
+			e.Action = ActionFail // nothing is lost; of an export that runs, the payer's work is, and such a refusal may pass (TOK-5)
 		}
 		return e
 	case errors.As(err, &out):
@@ -244,6 +244,9 @@ func (c *Client) refused(phase Phase, response *http.Response, withToken bool) *
 	stop()
 	outcome, _ := fhir.ParseOutcome(data)
 	v := classify(phase, response.StatusCode, outcome, withToken)
+	if phase == PhaseStatus && v.code == CodeForbidden && isPage(data) { // servers answer in FHIR, or nothing
+		v.action, v.hint = ActionRetry, "a firewall or a proxy may have answered in the payer's place"
+	}
 	e := &Error{
 		Phase:      phase,
 		Code:       v.code,

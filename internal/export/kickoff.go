@@ -21,6 +21,8 @@ const (
 	// busyWait is how long to wait for a running export where the payer names no time, or none at all: BCDA's default is
 	// Retry-After: 0 (KICK-8).
 	busyWait = time.Minute
+	// acceptedBodyTime bounds how long the body of an acceptance is waited for: the status URL is not stored yet.
+	acceptedBodyTime = 5 * time.Second
 	// maxRunning bounds the status URLs that are taken from one refusal.
 	maxRunning = 100
 )
@@ -112,7 +114,9 @@ func (c *Client) kickOff(ctx context.Context, r KickOffRequest, without []string
 		return KickOff{}, e
 	}
 	defer drain(response)
+	stop := within(response.Body, acceptedBodyTime)
 	data, _ := readBounded(response, maxErrorBody) // a body is optional here
+	stop()
 	outcome, _ := fhir.ParseOutcome(data)
 	location := response.Header.Get("Content-Location")
 	if location == "" {
@@ -167,6 +171,7 @@ func (c *Client) kickOffRefused(response *http.Response, from *url.URL) *Error {
 			e.Hint = "change or remove what the payer's export section asks for by it"
 		}
 	}
+	e.MaybeStarted = mayHavePassedOn(e.Status)
 	if e.Code != CodePayerBusy {
 		return e
 	}

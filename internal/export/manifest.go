@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -212,8 +213,11 @@ func (c *Client) manifestError(ctx context.Context, contentType string, head *he
 		e.Detail = "a status 200 came with " + err.Error()
 	case isSyntax(err):
 		e.Detail = "a status 200 came with " + describe(contentType, start)
-		if strings.HasSuffix(e.Detail, "a JSON object") {
+		switch {
+		case strings.HasSuffix(e.Detail, "a JSON object"):
 			e.Detail = "the manifest is not valid JSON"
+		case !startsObject(start): // somebody else's page, or none: it says nothing of the export, and a payer in maintenance comes back
+			e.Action = ActionRetry
 		}
 	default: // the connection, not the payer's word: the same request may give it whole
 		e.Action, e.Detail = ActionRetry, "the manifest did not come whole"
@@ -225,6 +229,11 @@ func (c *Client) manifestError(ctx context.Context, contentType string, head *he
 	e.Excerpt = excerpt(start)
 	e.Hint = "check that no login page or proxy answers in the payer's place"
 	return e
+}
+
+// startsObject reports whether a body begins as a JSON object does: it is the payer's own word then, whatever it says.
+func startsObject(start []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(start, " \t\r\n\ufeff"), []byte("{"))
 }
 
 // isSyntax reports whether a complete body is no JSON, as opposed to a body that broke off.

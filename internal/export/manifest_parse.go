@@ -259,10 +259,14 @@ func (p *manifestParser) warn(text string) {
 	}
 }
 
-// parseInstant reads a FHIR instant: RFC 3339 with any offset and up to nine digits of a fraction; the zero time for
-// anything else.
+// parseInstant reads a FHIR instant: RFC 3339 with any offset, also without its colon, as Java's libraries write it, and up to
+// nine digits of a fraction; the zero time for anything else.
 func parseInstant(text string) time.Time {
-	at, err := time.Parse(time.RFC3339Nano, strings.TrimSpace(text))
+	text = strings.TrimSpace(text)
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		at, err = time.Parse("2006-01-02T15:04:05Z0700", text)
+	}
 	if err != nil || at.Year() < 1 || at.Year() > 9999 {
 		return time.Time{}
 	}

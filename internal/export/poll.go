@@ -75,7 +75,7 @@ func (c *Client) pollOnce(ctx context.Context, statusURL string, separate bool, 
 	}
 	status := Status{
 		RetryAfter: retryAfter(response.Header, time.Now()),
-		Expires:    parseExpires(response.Header.Get("Expires")),
+		Expires:    filesExpire(response.Header, time.Now()),
 		Date:       responseDate(response.Header),
 	}
 	status.Progress, status.Percent = parseProgress(response.Header.Get("X-Progress"))
@@ -161,15 +161,15 @@ func (c *Client) PollDelay(s Status, polls int) time.Duration {
 	return backoff(max(polls-1, 0), low, high)
 }
 
-// RetryDelay returns how long to wait after a failure before trying again: never less than the payer asked for after 429
-// or 503, otherwise exponential between limits.poll_min and limits.poll_max. The argument attempts counts the failures.
+// RetryDelay returns how long a payer is left alone that asks for patience: never less than it says, with a margin, nor than
+// limits.poll_min; where it does not say, exponentially longer up to limits.poll_max (POLL-4). The argument attempts counts how often
+// it asked, from 1.
 func (c *Client) RetryDelay(e *Error, attempts int) time.Duration {
 	low, high := c.pollBounds()
-	wait := backoff(max(attempts-1, 0), low, high)
 	if e != nil && e.RetryAfter > 0 {
-		wait = max(wait, e.RetryAfter+retryAfterMargin)
+		return max(e.RetryAfter+retryAfterMargin, low)
 	}
-	return wait
+	return backoff(max(attempts-1, 0), low, high)
 }
 
 func (c *Client) pollBounds() (low, high time.Duration) {

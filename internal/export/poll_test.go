@@ -139,6 +139,21 @@ func TestMAN13_expires(t *testing.T) {
 	}
 }
 
+func TestMAN13_an_instant_that_is_past_already_is_no_word_on_files(t *testing.T) {
+	t.Parallel()
+	const date = "Sat, 22 Aug 2026 19:02:15 GMT" // by the payer's clock
+	for expires, known := range map[string]bool{
+		"Thu, 01 Jan 1970 00:00:00 GMT": false, "Thu, 19 Nov 1981 08:52:00 GMT": false, date: false, // against caches
+		"Sat, 22 Aug 2026 19:03:15 GMT": true,
+	} {
+		p := newPayer(t, answer(200, map[string]string{"Expires": expires, "Date": date}, `{"output":[]}`))
+		status, err := p.client.Poll(t.Context(), p.URL+"/status/1")
+		if err != nil || status.Expires.IsZero() == known {
+			t.Errorf("%s: got %v, %v", expires, status.Expires, err)
+		}
+	}
+}
+
 func TestPOLL5_complete(t *testing.T) {
 	t.Parallel()
 	var zipped bytes.Buffer
@@ -147,7 +162,7 @@ func TestPOLL5_complete(t *testing.T) {
 	_ = w.Close()
 	for _, encoding := range []string{"", "gzip"} {
 		p := newPayer(t, answer(200, map[string]string{
-			"Expires": "Sat, 22 Aug 2026 19:02:15 GMT", "Content-Type": "text/plain", "Content-Encoding": encoding,
+			"Expires": "Sat, 22 Aug 2026 19:02:15 GMT", "Date": "Sat, 22 Aug 2026 18:02:15 GMT", "Content-Type": "text/plain", "Content-Encoding": encoding,
 		}, zipped.String()))
 		status, err := p.client.Poll(t.Context(), p.URL+"/status/1")
 		if err != nil {
@@ -168,8 +183,9 @@ func TestPOLL5_wrongAnswersUnder200(t *testing.T) {
 		action                  Action
 		detail                  string
 	}{
-		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionFail, "an HTML page"},
-		{"empty", "", "application/json", CodeNotAManifest, ActionFail, "an empty body"},
+		{"login page", "<!DOCTYPE html><title>Log in</title>" + secret, "text/html", CodeNotAManifest, ActionRetry, "an HTML page"},
+		{"empty", "", "application/json", CodeNotAManifest, ActionRetry, "an empty body"},
+		{"words", "Service is under maintenance", "text/plain", CodeNotAManifest, ActionRetry, "plain text"},
 		{"Bundle", `{"resourceType":"Bundle","id":"` + secret + `"}`, "application/fhir+json", CodeNotAManifest, ActionFail, "a FHIR Bundle"},
 		{
 			"outcome", `{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"exception"}]}`, "", CodeNotAManifest,
@@ -264,6 +280,8 @@ func TestPOLL6_errors(t *testing.T) {
 		{413, "", CodeExportTooLarge, ActionFail},
 		{401, "", CodeUnauthorized, ActionFail},
 		{403, "", CodeForbidden, ActionFail},
+		{403, final, CodeForbidden, ActionFail},
+		{403, "<html><title>Request blocked</title>", CodeForbidden, ActionRetry},
 		{304, "", CodeUnexpectedStatus, ActionFail},
 		{408, "", CodeThrottled, ActionWait},
 	} {

@@ -57,6 +57,18 @@ func parseExpires(text string) time.Time {
 	return time.Time{}
 }
 
+// filesExpire reads until when files are kept from the header of a manifest. An instant that is past already by the payer's own
+// clock is meant for caches, and says nothing of files.
+func filesExpire(header http.Header, now time.Time) time.Time {
+	if served := responseDate(header); !served.IsZero() {
+		now = served
+	}
+	if at := parseExpires(header.Get("Expires")); at.After(now) {
+		return at
+	}
+	return time.Time{}
+}
+
 // responseDate reads the Date header, the zero time where there is none.
 func responseDate(header http.Header) time.Time {
 	at, err := http.ParseTime(header.Get("Date"))

@@ -234,11 +234,14 @@ func cutPath(path string) (first, rest string, nested bool) {
 	return path, "", false
 }
 
-// parseInstant reads a FHIR instant, RFC 3339 with any fraction; the zero time where it is none.
+// parseInstant reads a FHIR instant, RFC 3339 with any fraction, also with an offset that lacks its colon; the zero time where it is
+// none.
 func parseInstant(text []byte) time.Time {
 	var t time.Time
 	if err := t.UnmarshalText(text); err != nil {
-		return time.Time{}
+		if t, err = time.Parse("2006-01-02T15:04:05Z0700", string(text)); err != nil {
+			return time.Time{}
+		}
 	}
 	if t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}

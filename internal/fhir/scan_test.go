@@ -75,6 +75,11 @@ func TestScan_reads_the_keys_of_a_resource(t *testing.T) {
 		{name: "escaped name and value", line: `{"resourceType":"Claim","\u0069d":"a\u002fb"}`, resourceType: "Claim", id: "a/b"},
 		{name: "meta is no object", line: `{"resourceType":"Claim","id":"a","meta":[1]}`, resourceType: "Claim", id: "a"},
 		{
+			name:         "an offset without its colon",
+			line:         `{"resourceType":"Claim","id":"a","meta":{"lastUpdated":"2026-03-01T10:00:00.5+0200"}}`,
+			resourceType: "Claim", id: "a", lastUpdated: "2026-03-01T08:00:00.5Z",
+		},
+		{
 			name: "lastUpdated is no instant", line: `{"resourceType":"Claim","id":"a","meta":{"lastUpdated":"yesterday","versionId":7}}`,
 			resourceType: "Claim", id: "a",
 		},

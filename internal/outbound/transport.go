@@ -66,8 +66,9 @@ func ForPayer(payer config.Payer) Options {
 // header. It is safe for concurrent use.
 type Transport struct {
 	base *http.Transport
+	once *http.Transport // for kick-offs: each on a connection of its own
 	pace *pace
-	tls  *tls.Config // of its own: net/http changes the one in base at the first request
+	tls  *tls.Config // of its own: net/http changes those in base and once at the first request
 
 	observer     func(Exchange)
 	clientExpiry time.Time
@@ -109,8 +110,18 @@ func New(o Options) (*Transport, error) {
 	if conns <= 0 {
 		conns = 8
 	}
-	return &Transport{pace: newPace(o.RequestsPerSecond), tls: tlsConfig.Clone(), observer: o.Observer, clientExpiry: clientExpiry, base: &http.Transport{
-		DialContext:            g.dial,
+	t := &Transport{
+		base: newBase(o, g.dial, tlsConfig.Clone(), conns), once: newBase(o, g.dial, tlsConfig.Clone(), conns),
+		pace: newPace(o.RequestsPerSecond), tls: tlsConfig, observer: o.Observer, clientExpiry: clientExpiry,
+	}
+	t.once.DisableKeepAlives = true
+	return t, nil
+}
+
+// newBase returns a transport of the standard library that dials by the guard. It owns tlsConfig.
+func newBase(o Options, dial func(context.Context, string, string) (net.Conn, error), tlsConfig *tls.Config, conns int) *http.Transport {
+	return &http.Transport{
+		DialContext:            dial,
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    orDefault(o.TLSHandshakeTimeout, 15*time.Second),
 		ResponseHeaderTimeout:  orDefault(o.ResponseHeaderTimeout, 2*time.Minute),
@@ -128,7 +139,7 @@ func New(o Options) (*Transport, error) {
 			SendPingTimeout: 30 * time.Second,
 			PingTimeout:     15 * time.Second,
 		},
-	}}, nil
+	}
 }
 
 // RoundTrip sends one request. Its errors are *Error, except that a cancelled context's own error comes back as it is.
@@ -143,12 +154,22 @@ func (t *Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	asked := new(atomic.Bool)
 	began := time.Now()
-	response, err := t.base.RoundTrip(request.WithContext(context.WithValue(request.Context(), askedKey{}, asked)))
+	response, err := t.way(request).RoundTrip(request.WithContext(context.WithValue(request.Context(), askedKey{}, asked)))
 	if err != nil && request.Context().Err() == nil {
 		err = explain(request.URL.Hostname(), err, asked.Load())
 	}
 	t.observe(request, began, response, err)
 	return response, err
+}
+
+// way is what a request is sent by. net/http itself sends a GET once more where a connection that it has used before is closed
+// without an answer, and a kick-off that was taken although its answer was lost would start a second export (protocol.md KICK-7):
+// it gets a connection that was not used before.
+func (t *Transport) way(request *http.Request) *http.Transport {
+	if p, ok := request.Context().Value(purposeKey{}).(*purpose); ok && p.endpoint == EndpointKickOff {
+		return t.once
+	}
+	return t.base
 }
 
 // askedKey is the context key of an *atomic.Bool that is set when the server asks for a client certificate while a

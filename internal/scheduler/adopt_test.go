@@ -37,10 +37,12 @@ func TestKICK7_an_export_whose_acceptance_was_lost_is_gone_on_with(t *testing.T)
 		request    string // of the manifest, behind the base
 		kickOffs   int
 		watermarks int
+		lose       func(http.ResponseWriter)
 	}{
-		"and known to be ours":      {"/fhir/$export", 2, 1},
-		"of which nobody says what": {"", 2, 0},
-		"unless it is another one":  {"/fhir/Patient/$export?_type=Coverage", 3, 1},
+		"and known to be ours":      {"/fhir/$export", 2, 1, lose},
+		"by a gateway":              {"/fhir/$export", 2, 1, func(w http.ResponseWriter) { w.WriteHeader(http.StatusGatewayTimeout) }},
+		"of which nobody says what": {"", 2, 0, lose},
+		"unless it is another one":  {"/fhir/Patient/$export?_type=Coverage", 3, 1, lose},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -54,7 +56,7 @@ func TestKICK7_an_export_whose_acceptance_was_lost_is_gone_on_with(t *testing.T)
 			p.onKickOff = func(w http.ResponseWriter, n int) bool {
 				switch n {
 				case 1:
-					lose(w)
+					test.lose(w)
 				case 2:
 					busy(w, p.url+"/status/1, https://elsewhere.example/status/1")
 				default: // the other one has ended; this one is ours

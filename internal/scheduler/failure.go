@@ -2,11 +2,13 @@ package scheduler
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"ingestd/internal/export"
 	"ingestd/internal/smartauth"
@@ -98,14 +100,14 @@ func action(err error) (export.Action, time.Duration) {
 	if isA[finalError](err) {
 		return export.ActionFail, 0
 	}
+	if protocol, ok := errors.AsType[*export.Error](err); ok { // also one for want of a token, which knows what would be lost
+		return protocol.Action, protocol.RetryAfter
+	}
 	if auth, ok := errors.AsType[*smartauth.Error](err); ok {
 		if auth.Temporary {
 			return export.ActionRetry, auth.RetryAfter
 		}
 		return export.ActionFail, 0
-	}
-	if protocol, ok := errors.AsType[*export.Error](err); ok {
-		return protocol.Action, protocol.RetryAfter
 	}
 	if isA[*ElsewhereError](err) {
 		return export.ActionWait, elsewherePause
@@ -158,7 +160,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 
 	switch act {
 	case export.ActionWait:
-		wait = max(wait, time.Second)
+		wait = max(e.withinTime(x, e.patience(x, err, job.JobRow, wait)), time.Second)
 		log.InfoContext(ctx, "payer asks to wait", "wait", wait, "error", safe)
 		if err := note(wait); err != nil && !store.IsStale(err) {
 			return err
@@ -176,7 +178,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 	case export.ActionRetry, export.ActionRenew:
 		if job.Attempt < job.MaxAttempts {
-			wait = max(wait, backoffDelay(len(job.Errors)))
+			wait = e.withinTime(x, max(wait, backoffDelay(len(job.Errors))))
 			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
 			if err := note(wait); err != nil && !store.IsStale(err) {
 				return err
@@ -195,6 +197,38 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 		return e.failTx(ctx, tx, x, failure)
 	})
+}
+
+// longestFilePatience bounds the wait for a file whose host refused it without saying for how long: others of the export wait with it.
+const longestFilePatience = time.Minute
+
+// patience is how long a payer that asks for patience is left alone: as long as it says, with the margin that some need, or longer each
+// time where it does not say (protocol.md POLL-4). A host of files that says how long is left alone by all, which the governor
+// sees to.
+func (e *Engine) patience(x store.Export, err error, job *rivertype.JobRow, wait time.Duration) time.Duration {
+	protocol, ok := errors.AsType[*export.Error](err)
+	p, known := e.roster.payer(x.Payer)
+	if !ok || !known || protocol.Phase == export.PhaseFile && wait > 0 {
+		return wait
+	}
+	var had struct {
+		Snoozes int `json:"snoozes"`
+	}
+	_ = json.Unmarshal(job.Metadata, &had) // River's own count; without it, the shortest wait
+	if protocol.Phase == export.PhaseFile {
+		return min(backoffDelay(had.Snoozes), longestFilePatience)
+	}
+	return p.Client.RetryDelay(protocol, had.Snoozes+1)
+}
+
+// withinTime bounds a wait by the end of export.timeout: the job that runs then asks the payer for nothing, and ends the export at the
+// payer (protocol.md POLL-9). A date that lies far ahead would keep the payer's schedule waiting for as long.
+func (e *Engine) withinTime(x store.Export, wait time.Duration) time.Duration {
+	p, known := e.roster.payer(x.Payer)
+	if limit := p.Config.Export.Timeout; known && limit > 0 && x.State == store.StatePolling {
+		return min(wait, max(time.Until(x.KickedOffAt.Add(limit)), 0)+time.Second)
+	}
+	return wait
 }
 
 // failTx ends an export, enqueues its clean-up, and tells it.

@@ -112,6 +112,13 @@ func (d *directory) finish(registration *Registration, found *Discovery, failure
 	now := time.Now()
 	logger := d.manager.logger.With(slog.String("payer", registration.Payer))
 	d.reading, d.triedAt = false, now
+	if failure == nil && found.instead != nil && d.found != nil && d.found.Source != found.Source {
+		// The next source would tell less, and may name another endpoint: the cached copy of the better one goes on.
+		failure = &Error{
+			Code: CodeDiscovery, Hint: hintFor(CodeDiscovery), Payer: registration.Payer, Host: d.client.base.Host, Temporary: true,
+			RetryAfter: found.instead.retryAfter, cause: fmt.Errorf("smart-configuration: %w", found.instead),
+		}
+	}
 	if failure != nil {
 		d.failures++
 		d.failure = failure
@@ -133,6 +140,9 @@ func (d *directory) finish(registration *Registration, found *Discovery, failure
 			logger.Warn("the payer's authorization metadata does not fit the registration", slog.String("warning", warning))
 		}
 		d.found, d.readAt = found, now
+		if found.instead != nil { // better than none, until the document can be read
+			d.readAt = now.Add(discoveryPause - discoveryLife)
+		}
 		d.failures, d.failure, d.notBefore = 0, nil, time.Time{}
 	}
 	close(d.changed)

@@ -33,6 +33,9 @@ type Discovery struct {
 	Capabilities  []string
 	// Warnings say what does not fit the registration; none of them stops anything.
 	Warnings []string
+
+	// instead is why the well-known document could not be read now, where this was found in its place.
+	instead *unreadError
 }
 
 // scopeSyntax is v2 only where it is declared and v1 is not, and v1 else; scopes_supported decides where neither is declared.
@@ -73,6 +76,7 @@ func (c discoveryClient) discover(ctx context.Context, payer string) (*Discovery
 	}
 	found, capabilityErr := c.capability(ctx)
 	if capabilityErr == nil {
+		found.instead, _ = errors.AsType[*unreadError](wellKnownErr)
 		return found, nil
 	}
 	e := &Error{
@@ -152,12 +156,13 @@ func (c discoveryClient) get(ctx context.Context, path, accept string, limit int
 	}
 	if response.StatusCode != http.StatusOK {
 		err := fmt.Errorf("HTTP %d", response.StatusCode)
-		if response.StatusCode >= 500 || response.StatusCode == http.StatusTooManyRequests {
+		switch status := response.StatusCode; {
+		case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout, status == http.StatusTooEarly:
 			return nil, &unreadError{err: err, retryAfter: parseRetryAfter(response.Header, received)}
 		}
 		return nil, err
 	}
-	body, err := readBounded(response.Body, limit)
+	body, err := readAnswer(response.Body, limit)
 	if errors.Is(err, errTooLong) {
 		return nil, fmt.Errorf("the document is longer than %d bytes", limit)
 	}

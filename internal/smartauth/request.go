@@ -1,6 +1,8 @@
 package smartauth
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -11,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 )
 
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -24,6 +28,7 @@ type tokenRequest struct {
 	kid          string
 	algorithm    algorithm
 	skew         *clockSkew
+	ownClock     bool // the assertion is dated by this machine's clock, whatever skew says
 	timeout      time.Duration
 }
 
@@ -53,7 +58,7 @@ func (r tokenRequest) send(ctx context.Context) (outcome, *Error) {
 		return result, r.failure(ctx, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := readBounded(response.Body, maxResponse)
+	body, err := readAnswer(response.Body, maxResponse)
 	received := time.Now()
 	result.offset, result.skewChanged = r.skew.observe(response.Header, result.sent, received)
 	if errors.Is(err, errTooLong) {
@@ -107,7 +112,7 @@ func (r tokenRequest) build(ctx context.Context) (*http.Request, []string, error
 			Audience: audience,
 			Kid:      r.kid,
 			JKU:      registration.JKU,
-			Now:      r.skew.now(),
+			Now:      r.skew.now(r.ownClock),
 		}.sign(r.key, r.algorithm)
 		if err != nil {
 			return nil, nil, err
@@ -201,6 +206,25 @@ func (u unquoting) Error() string {
 func (u unquoting) Unwrap() error { return u.error }
 
 var errTooLong = errors.New("longer than the limit")
+
+// readAnswer is readBounded for what a server says. Compression is undone, since nothing forbids a server to compress for who does
+// not speak of encodings (RFC 9110, section 12.5.3), and the bytes tell it; a byte order mark is dropped.
+func readAnswer(body io.Reader, limit int64) ([]byte, error) {
+	buffered := bufio.NewReader(body)
+	start, _ := buffered.Peek(2) // an error comes back with the first read
+	if string(start) != "\x1f\x8b" {
+		data, err := readBounded(buffered, limit)
+		return withoutBOM(data), err
+	}
+	unzipped, err := gzip.NewReader(buffered)
+	if err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	data, err := readBounded(unzipped, limit)
+	return withoutBOM(data), err
+}
+
+func withoutBOM(data []byte) []byte { return bytes.TrimPrefix(data, []byte("\ufeff")) }
 
 // readBounded reads to the end, but no more than limit bytes.
 func readBounded(body io.Reader, limit int64) ([]byte, error) {

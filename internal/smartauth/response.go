@@ -60,7 +60,7 @@ func parseTokenResponse(body []byte) (tokenResponse, error) {
 		return tokenResponse{}, errors.New("the access_token holds characters that no header may have")
 	}
 	// token_type is often left out or misspelt; only a type that is surely another one is refused.
-	if kind, ok := jsonString(fields.TokenType); ok && kind != "" && !strings.EqualFold(kind, "bearer") {
+	if kind, ok := jsonString(fields.TokenType); ok && !isBearer(strings.TrimSpace(kind)) {
 		return tokenResponse{}, fmt.Errorf("the token_type is %q: only bearer tokens can be used", clean(kind, 40, value))
 	}
 	response := tokenResponse{value: newSecret(value)}
@@ -71,6 +71,11 @@ func parseTokenResponse(body []byte) (tokenResponse, error) {
 		response.scopes, response.hasScope = list, true
 	}
 	return response, nil
+}
+
+// isBearer tells a bearer token's type, in any case; Apigee, which many payers have before their servers, calls it BearerToken.
+func isBearer(kind string) bool {
+	return kind == "" || strings.EqualFold(kind, "bearer") || strings.EqualFold(kind, "BearerToken")
 }
 
 // parseLife reads expires_in in every form that servers send: a number, a float, a string of either, nothing.

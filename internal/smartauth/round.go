@@ -19,6 +19,7 @@ type round struct {
 	// syntax and keyIndex are what to begin with and, after a success, what worked.
 	syntax   scopeSyntax
 	keyIndex int
+	ownClock bool // date assertions by this machine's clock, not by the server's
 }
 
 // useKeys sets the keys and begins with the one that the server accepted last, unless another key has come to the front
@@ -44,8 +45,10 @@ func (r *round) key() *Key {
 // run makes the attempts. It gives up at the first failure that another attempt at once cannot mend.
 func (r *round) run(ctx context.Context) (Token, *Error) {
 	startSyntax, startKey := r.syntax, r.keyIndex
+	ownClock, _ := r.grant.skew.choice()
+	r.ownClock = ownClock
 	var first *Error
-	again, clockCorrected := false, false
+	again, clockCorrected, otherClock := false, false, false
 	for attempt := 1; ; attempt++ {
 		scopes := r.registration.scopesFor(r.syntax)
 		result, failure := r.attempt(ctx, scopes)
@@ -55,8 +58,14 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 					slog.String("refused_kid", r.registration.kidOf(r.keys, startKey)),
 					slog.String("accepted_kid", r.registration.kidOf(r.keys, r.keyIndex)))
 			}
+			if r.ownClock != ownClock {
+				r.grant.skew.choose(r.ownClock)
+				r.logger().Warn("the Date of the authorization server's answers is not the time that it judges assertions by",
+					slog.Bool("own_clock", r.ownClock))
+			}
 			return r.token(result, scopes), nil
 		}
+		r.ownClock = ownClock
 		if first == nil {
 			first = failure
 		}
@@ -71,6 +80,8 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 			r.syntax = r.syntax.other()
 		case result.skewChanged && !clockCorrected && r.registration.Method == MethodPrivateKeyJWT:
 			clockCorrected = true // the next assertion has the right time
+		case failure.keyFault() && !otherClock && r.clocksDiffer():
+			otherClock, r.ownClock = true, !ownClock
 		case failure.keyFault() && len(r.keys) > 1 && r.keyIndex == startKey && !again:
 			r.keyIndex = (r.keyIndex + 1) % len(r.keys)
 			again = true
@@ -85,6 +96,12 @@ func (r *round) run(ctx context.Context) (Token, *Error) {
 	}
 }
 
+// clocksDiffer reports whether an assertion would be dated otherwise by the other clock.
+func (r *round) clocksDiffer() bool {
+	_, differ := r.grant.skew.choice()
+	return differ && r.registration.Method == MethodPrivateKeyJWT
+}
+
 // attempt sends one request and reports what it teaches about the server's clock.
 func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) {
 	request := tokenRequest{
@@ -92,6 +109,7 @@ func (r *round) attempt(ctx context.Context, scopes []string) (outcome, *Error) 
 		endpoint:     r.grant.endpoint,
 		scopes:       scopes,
 		skew:         r.grant.skew,
+		ownClock:     r.ownClock,
 		timeout:      r.timeout,
 	}
 	if key := r.key(); key != nil {

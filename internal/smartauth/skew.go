@@ -19,6 +19,7 @@ const (
 type clockSkew struct {
 	mu       sync.Mutex
 	offset   time.Duration // what is corrected for
+	own      bool          // an assertion dated by this machine's clock was accepted where one with the correction was not
 	measured time.Duration // what was seen last, nonsense or not
 }
 
@@ -42,14 +43,32 @@ func (c *clockSkew) observe(header http.Header, sent, received time.Time) (offse
 		measured = 0
 	}
 	c.offset = measured
-	return measured, true
+	return measured, !c.own
 }
 
-// now is the time by the server's clock.
-func (c *clockSkew) now() time.Time {
+// now is the time by the server's clock, or by this machine's own.
+func (c *clockSkew) now(own bool) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if own {
+		return time.Now().Round(0)
+	}
 	return time.Now().Round(0).Add(c.offset)
+}
+
+// choice says whether assertions are dated by this machine's clock, and whether the two clocks differ at all. The Date of an
+// answer may be a gateway's, and the clock by which assertions are judged another.
+func (c *clockSkew) choice() (own, differ bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.own, c.offset != 0
+}
+
+// choose notes by which clock an assertion was dated that was accepted where one by the other was not.
+func (c *clockSkew) choose(own bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.own = own
 }
 
 // seen is the last difference measured, and whether it is one to tell an operator of.

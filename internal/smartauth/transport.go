@@ -146,10 +146,16 @@ func refuses(response *http.Response, token Token) bool {
 // maxRefusal is how much is kept of the body of a refusal: an OperationOutcome has room in it.
 const maxRefusal = 64 << 10
 
+// releaseTime is how long that is waited for: nothing above this layer watches a body that is not handed on.
+const releaseTime = 2 * time.Second
+
 // release lets the connection of a response be used again and keeps the start of its body.
 func release(response *http.Response) {
-	start, _ := io.ReadAll(io.LimitReader(response.Body, maxRefusal)) // what broke off is as good as nothing
-	_ = response.Body.Close()
+	body := response.Body
+	timer := time.AfterFunc(releaseTime, func() { _ = body.Close() })
+	start, _ := io.ReadAll(io.LimitReader(body, maxRefusal)) // what broke off is as good as nothing
+	timer.Stop()
+	_ = body.Close()
 	response.Body = io.NopCloser(bytes.NewReader(start))
 }
 
