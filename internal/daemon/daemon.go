@@ -127,7 +127,9 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	d.metrics = ops.NewMetrics(ops.MetricsOptions{
 		Store: database.Store, Config: func() *config.Config { return d.using.Load().config }, Version: o.Version, Logger: o.Logger,
 	})
-	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token})
+	d.manager = smartauth.NewManager(smartauth.ManagerOptions{
+		Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token, Patience: jobPatience,
+	})
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
@@ -179,6 +181,10 @@ func (d *Daemon) tuning(c *config.Config) (scheduler.Tuning, error) {
 		Retention: store.Retention(c.Retention),
 	}, nil
 }
+
+// jobPatience is how long a job waits for a token where there is none: each waits in a worker that the other payers need. Then it has
+// failed, with the reason, and is tried again later. It is longer than the first attempt may take.
+const jobPatience = 15 * time.Second
 
 // Run works until ctx ends, and then stops cleanly within the grace period. A listener that cannot be opened is an error
 // before any work begins.
