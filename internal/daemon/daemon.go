@@ -134,11 +134,12 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 		return nil, err
 	}
 	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, metrics: d.metrics, logger: o.Logger}
+	files := tlsFiles(c)
 	all, err := d.links.payers(c)
 	if err != nil {
 		return nil, err
 	}
-	d.using.Store(newUsing(c, all))
+	d.using.Store(newUsing(c, all, files))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
 	if o.Queue == "" {
 		d.diary.configured(d.using.Load().digest, map[string]any{
