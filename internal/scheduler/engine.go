@@ -167,7 +167,7 @@ func New(o Options) (*Engine, error) {
 		Queues:               queues,
 		Workers:              workers,
 		PeriodicJobs:         e.periodicJobs(),
-		Logger:               slog.New(quieter{o.Logger.Handler()}),
+		Logger:               slog.New(newQuieter(o.Logger.Handler())),
 		FetchCooldown:        cooldown,
 		FetchPollInterval:    poll,
 		JobTimeout:           o.JobTimeout,
@@ -340,11 +340,3 @@ func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}
 func (nobody) Pruned(string, int64)             {}
 func (nobody) PruneFailed()                     {}
-
-// quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
-type quieter struct{ slog.Handler }
-
-// Enabled implements slog.Handler.
-func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
-}
