@@ -70,6 +70,7 @@ var knownFailures = []struct {
 	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
 	{store.IsForbidden, codeForbidden, "give the role its rights back ('ingestd migrate roles', as the owner of schema ingest), or the object: 'ingestd migrate up' makes what is missing"},
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
+	{store.MayComeUp, "postgres", "Postgres cannot be reached, or has cut the connection: it goes on by itself when that is over"},
 }
 
 // codeForbidden is the code of failures because the role of the daemon may not do what it must, or because a schema is gone.
