@@ -116,7 +116,9 @@ func fitScreen(text string, width, height int) string {
 		return text
 	}
 	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
-	rows := func(line string) int { return max(1, (utf8.RuneCountInString(strings.TrimSuffix(line, "\n"))+width-1)/width) }
+	rows := func(line string) int {
+		return max(1, (utf8.RuneCountInString(strings.TrimSuffix(line, "\n"))+width-1)/width)
+	}
 	free, total := height-1, 0 // behind the last line, the cursor stands on a row of its own
 	for _, line := range lines {
 		total += rows(line)

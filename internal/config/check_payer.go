@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
 )
 
 var payerName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
