@@ -103,6 +103,7 @@ type Engine struct {
 	client   *river.Client[pgx.Tx]
 	options  Options
 	retries  retries
+	waits    waits
 	pace     pace
 	clock    *clock
 	tuning   atomic.Pointer[Tuning]
