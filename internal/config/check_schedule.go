@@ -11,7 +11,10 @@ import (
 
 // cronFields are the fields of a cron expression in their order, with what each takes.
 var cronFields = []struct{ name, want string }{
-	{"minute", "0 to 59"}, {"hour", "0 to 23"}, {"day", "1 to 31"}, {"month", "1 to 12, or JAN to DEC"},
+	{"minute", "0 to 59"},
+	{"hour", "0 to 23"},
+	{"day", "1 to 31"},
+	{"month", "1 to 12, or JAN to DEC"},
 	{"weekday", "0 to 6 (0 is Sunday), or SUN to SAT"},
 }
 

@@ -43,7 +43,7 @@ func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOf
 		failpoint.Here(failpoint.KickOffAccepted)
 		old, lookUp := e.store.ExportAt(ctx, x.Payer, answer.StatusURL, x.ID)
 		if lookUp != nil { // unknown, which is as it should be; or Postgres is away, and what was accepted is kept all the same
-			return kickedOff{KickOff: answer}, nil //nolint:nilerr // see above
+			return kickedOff{KickOff: answer}, nil
 		}
 		e.endOld(ctx, x, client, answer.StatusURL, old)
 		if err := e.store.EndKickOff(ctx, x.ID, x.Generation, inDoubt); err != nil {
