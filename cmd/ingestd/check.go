@@ -34,7 +34,7 @@ With --print, the effective configuration is written as YAML instead: with the i
 under each payer, what comes from a profile marked, and without secrets.
 
 With --against, the configuration is compared with the one that a running daemon uses, key by key: what a reload or a restart
-would change. The exit code is 0 where they are equal, and 1 where they differ. The admin token is the configuration's own,
+would change; what a reload does not is marked. The exit code is 0 where they are equal, and 1 where they differ. The admin token is the configuration's own,
 unless --token names another.`,
 		Example: `  ingestd check --config /etc/ingestd/ingestd.yaml
   ingestd check --config /etc/ingestd/ingestd.yaml --print

@@ -99,6 +99,9 @@ func printDifferences(out io.Writer, differences []config.Difference, digest str
 	heading := ""
 	for _, d := range differences {
 		switch {
+		case d.NeedsRestart():
+			fmt.Fprintf(&b, "%s (after a restart)\n", printable(d.String()))
+			continue
 		case d.Payer == "":
 			fmt.Fprintf(&b, "%s\n", printable(d.String()))
 			continue

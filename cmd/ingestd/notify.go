@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,6 +56,9 @@ example of that kind, with made-up numbers. No database is needed.`,
 			return usageError{err}
 		}
 		names := sender.Names()
+		if len(names) == 0 {
+			return usageError{errors.New("the configuration has no notify targets: docs/notifications.md says how to add one")}
+		}
 		if !slices.Contains(names, args[0]) {
 			return usageError{fmt.Errorf("the configuration has no notify target %q: expected one of %s", args[0], strings.Join(names, ", "))}
 		}

@@ -51,6 +51,9 @@ With --detach, it leaves the work to the daemons: it prints the new export's num
 			if options.Since, err = time.Parse(time.RFC3339Nano, since); err != nil {
 				return usageError{fmt.Errorf("--since %q: expected an instant such as 2026-01-31T00:00:00Z", since)}
 			}
+			if options.Since.After(time.Now().Add(sinceTolerance)) {
+				return usageError{fmt.Errorf("--since %q lies in the future: nothing can have changed since then", since)}
+			}
 			if full {
 				return usageError{errors.New("--full and --since exclude each other")}
 			}
@@ -77,6 +80,9 @@ With --detach, it leaves the work to the daemons: it prints the new export's num
 	}
 	return cmd
 }
+
+// sinceTolerance is how far ahead --since may be: the clocks of this host and of the payer differ.
+const sinceTolerance = time.Hour
 
 // enqueue starts an export on the fleet and prints its number.
 func enqueue(cmd *cobra.Command, c control, payer string, o scheduler.RunOptions, output *format) error {

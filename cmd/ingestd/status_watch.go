@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -18,6 +19,7 @@ import (
 type watchScreen struct {
 	out      io.Writer
 	terminal bool
+	size     func() (width, height int) // of the terminal
 	json     bool
 	shown    string // what the last block said that can change
 }
@@ -26,6 +28,13 @@ func newWatchScreen(out io.Writer, asJSON bool) *watchScreen {
 	s := &watchScreen{out: out, json: asJSON}
 	if file, ok := out.(*os.File); ok && !asJSON {
 		s.terminal = term.IsTerminal(int(file.Fd()))
+		s.size = func() (width, height int) {
+			width, height, err := term.GetSize(int(file.Fd()))
+			if err != nil {
+				return 0, 0
+			}
+			return width, height
+		}
 	}
 	return s
 }
@@ -89,7 +98,8 @@ func (s *watchScreen) block(now time.Time, text string) error {
 	head := now.UTC().Format(time.RFC3339)
 	if s.terminal {
 		// Home, each line to its end, and what is left below: drawn over in one write, it does not flicker.
-		text = "\x1b[H" + strings.ReplaceAll(head+"\n\n"+text, "\n", "\x1b[K\n") + "\x1b[J"
+		width, height := s.size()
+		text = "\x1b[H" + strings.ReplaceAll(fitScreen(head+"\n\n"+text, width, height), "\n", "\x1b[K\n") + "\x1b[J"
 	} else {
 		text = "--- " + head + "\n" + text
 	}
@@ -97,6 +107,34 @@ func (s *watchScreen) block(now time.Time, text string) error {
 		return errors.Join(errors.New("print the status"), err)
 	}
 	return nil
+}
+
+// fitScreen cuts lines that a terminal of this size has no rows for, and says so: it would scroll, so that each drawing began in the
+// middle of the last one. A long line takes several rows. A size that is not known cuts nothing.
+func fitScreen(text string, width, height int) string {
+	if width <= 0 || height <= 0 {
+		return text
+	}
+	lines := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
+	rows := func(line string) int {
+		return max(1, (utf8.RuneCountInString(strings.TrimSuffix(line, "\n"))+width-1)/width)
+	}
+	free, total := height-1, 0 // behind the last line, the cursor stands on a row of its own
+	for _, line := range lines {
+		total += rows(line)
+	}
+	if total <= free {
+		return text
+	}
+	var b strings.Builder
+	for i, line := range lines {
+		if free -= rows(line); free < 1 {
+			fmt.Fprintf(&b, "%.*s\n", width, fmt.Sprintf("… %s more: a taller terminal shows them", count(len(lines)-i, "line")))
+			break
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // watchKey is what of a status is news.

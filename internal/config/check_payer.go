@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/robfig/cron/v3"
 )
 
 var payerName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,39}$`)
@@ -141,26 +139,6 @@ func (c checker) schedules(p *Payer) {
 	case c.readable("jitter") && w.Length()+p.Jitter >= 24*time.Hour:
 		c.at("not_between", "%s and jitter leave no time of the day: expected less than 24h together", excerpt(p.NotBetween))
 	}
-}
-
-func validSchedule(expression string) error {
-	if strings.HasPrefix(expression, "TZ=") || strings.HasPrefix(expression, "CRON_TZ=") {
-		return errors.New("expected the timezone in the key timezone")
-	}
-	if interval, ok := strings.CutPrefix(expression, "@every "); ok {
-		if d, err := time.ParseDuration(interval); err == nil && d < time.Second {
-			return errors.New("expected an interval of 1s or more")
-		}
-	}
-	schedule, err := cron.ParseStandard(expression)
-	if err != nil {
-		return errors.New("expected five fields (minute hour day month weekday), a descriptor such as @daily, or @every 6h")
-	}
-	// The instant is arbitrary: cron looks five years ahead, which hold a 29 February.
-	if schedule.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
-		return errors.New("never comes: expected a day that its month has")
-	}
-	return nil
 }
 
 // tls checks that the files can be read, and hold what they are named for.

@@ -11,7 +11,7 @@ import (
 )
 
 // Fingerprint tells whether the files of the configuration have changed since it was last asked for: those that were read,
-// and those that its patterns match now. It is of their content, so that it does not matter how a file was exchanged: in
+// those that its patterns match now, and those of payers' certificates. It is of their content, so that it does not matter how a file was exchanged: in
 // place, by a new one of its name, or by another target of a link above it, as Kubernetes does. A file that cannot be read
 // has a fingerprint too.
 func (c *Config) Fingerprint() string {
@@ -25,6 +25,27 @@ func (c *Config) Fingerprint() string {
 		slices.Sort(matches)
 		names = append(names, matches...)
 	}
+	return fingerprint(append(names, c.tlsFiles()...))
+}
+
+// tlsFiles are the files that secure the connections to payers.
+func (c *Config) tlsFiles() []string {
+	var names []string
+	for _, p := range c.Payers {
+		names = append(names, p.TLS.files()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (t TLS) files() []string {
+	return slices.DeleteFunc([]string{t.CAFile, t.ClientCertificate, t.ClientKey}, func(name string) bool { return name == "" })
+}
+
+// Fingerprint tells whether what lies in the files has changed, whose names may have stayed.
+func (t TLS) Fingerprint() string { return fingerprint(t.files()) }
+
+func fingerprint(names []string) string {
 	hash := sha256.New()
 	for _, name := range names {
 		fmt.Fprintf(hash, "%q %s\n", name, contentOf(name))

@@ -3,6 +3,7 @@ package config
 import (
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // live are the keys outside of payers and keys that take effect without a restart. All others keep their values until
@@ -14,6 +15,14 @@ var live = []string{
 
 // Live are the paths of the keys that take effect without a restart, those of lists with everything beneath.
 func Live() []string { return slices.Clone(live) }
+
+// NeedsRestart reports whether a difference takes effect with a restart of the daemon only, and not with a reload.
+func (d Difference) NeedsRestart() bool {
+	return d.Payer == "" && !slices.ContainsFunc(live, func(key string) bool {
+		rest, ok := strings.CutPrefix(d.Key, key)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
 
 // Reloaded returns the configuration that a running daemon can go over to from c, and in which keys that is not what next
 // says, because they need a restart: there it stays as it is.

@@ -127,16 +127,19 @@ func open(ctx context.Context, o Options, database *Database) (*Daemon, error) {
 	d.metrics = ops.NewMetrics(ops.MetricsOptions{
 		Store: database.Store, Config: func() *config.Config { return d.using.Load().config }, Version: o.Version, Logger: o.Logger,
 	})
-	d.manager = smartauth.NewManager(smartauth.ManagerOptions{Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token})
+	d.manager = smartauth.NewManager(smartauth.ManagerOptions{
+		Logger: o.Logger, Metrics: d.metrics.Registry(), Granted: d.diary.token, Patience: jobPatience,
+	})
 	if d.keys, err = openKeys(ctx, c.Keys, o); err != nil {
 		return nil, err
 	}
 	d.links = links{keys: d.keys, manager: d.manager, secrets: o.Secrets, metrics: d.metrics, logger: o.Logger}
+	files := tlsFiles(c)
 	all, err := d.links.payers(c)
 	if err != nil {
 		return nil, err
 	}
-	d.using.Store(newUsing(c, all))
+	d.using.Store(newUsing(c, all, files))
 	d.metrics.ConfigInUse(d.using.Load().digest, d.using.Load().loadedAt)
 	if o.Queue == "" {
 		d.diary.configured(d.using.Load().digest, map[string]any{
@@ -179,6 +182,10 @@ func (d *Daemon) tuning(c *config.Config) (scheduler.Tuning, error) {
 		Retention: store.Retention(c.Retention),
 	}, nil
 }
+
+// jobPatience is how long a job waits for a token where there is none: each waits in a worker that the other payers need. Then it has
+// failed, with the reason, and is tried again later. It is longer than the first attempt may take.
+const jobPatience = 15 * time.Second
 
 // Run works until ctx ends, and then stops cleanly within the grace period. A listener that cannot be opened is an error
 // before any work begins.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -28,6 +29,8 @@ type DoctorOptions struct {
 	JWKSRoots *x509.CertPool
 	// AllowPrivate takes a jwks.url that resolves to a private address.
 	AllowPrivate bool
+	// Patience is how long the FHIR server may take for an answer: an export waits longer, but nobody at a terminal does. Default: 30 s.
+	Patience time.Duration
 }
 
 // tokenPatience is how long a token is tried for: somebody waits for the answer, and wants to know why there is none.
@@ -76,11 +79,21 @@ func (d *Doctor) Examine(ctx context.Context, p config.Payer) []smartauth.Findin
 			return findings // the server cannot be asked; its capabilities would fail the same way
 		}
 	}
-	findings = append(findings, capability(ctx, made.client, p)...)
+	asking, cancel := d.asking(ctx)
+	findings = append(findings, capability(asking, made.client, p)...)
+	cancel()
 	if slices.ContainsFunc(findings, func(f smartauth.Finding) bool { return f.Check == "token" && f.Level == smartauth.LevelFail }) {
 		return findings // there is nothing to try
 	}
-	return append(findings, probe(ctx, made.client, p))
+	asking, cancel = d.asking(ctx)
+	defer cancel()
+	return append(findings, probe(asking, made.client, p))
+}
+
+// asking is ctx for one check that asks the FHIR server.
+func (d *Doctor) asking(ctx context.Context) (context.Context, context.CancelFunc) {
+	patience := cmp.Or(d.options.Patience, 30*time.Second)
+	return context.WithTimeoutCause(ctx, patience, fmt.Errorf("the server takes the request and does not answer within %s", patience))
 }
 
 // capability compares what the server declares with what is configured. Servers declare less than they do, so nothing here

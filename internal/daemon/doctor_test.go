@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ingestd/internal/payersim"
 	"ingestd/internal/smartauth"
@@ -174,6 +175,34 @@ payers: [{name: one, fhir_url: "%s/fhir", auth: {client_id: ingestd}}]
 	findings := doctor.Examine(t.Context(), configured.Payers[0])
 	if got := levels(findings); got != "dns=ok tls=fail jwks=warn" {
 		t.Errorf("got %s, want the failure of TLS once, and what does not depend on it", got)
+	}
+}
+
+func TestDoctor_does_not_wait_long_for_a_server_that_never_answers_and_says_so(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	silent := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-over }))
+	t.Cleanup(func() {
+		close(over)
+		silent.Close()
+	})
+	configured := parse(t, `
+database: {url: "postgres://localhost/x"}
+payers: [{name: one, fhir_url: "%s/fhir", auth: {method: none}}]
+`, silent.URL)
+	doctor, err := NewDoctor(t.Context(), DoctorOptions{Options: Options{Config: configured}, Patience: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer doctor.Close()
+	began := time.Now()
+	findings := doctor.Examine(t.Context(), configured.Payers[0])
+	last := findings[len(findings)-1]
+	if last.Check != "probe" || last.Level != smartauth.LevelFail || !strings.Contains(last.Detail, "does not answer within 1s") {
+		t.Errorf("got %+v, want a failure of the probe that says how long it waited", findings)
+	}
+	if took := time.Since(began); took > time.Minute {
+		t.Errorf("it took %s", took)
 	}
 }
 

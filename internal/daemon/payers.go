@@ -61,26 +61,39 @@ func (l links) pin(p config.Payer) (scheduler.Payer, error) {
 	return l.payer(p)
 }
 
-// follow makes the clients of a changed configuration; payers that have not changed keep theirs.
-func (l links) follow(c *config.Config, before *using) ([]scheduler.Payer, error) {
+// tlsFiles tells, by payer, what lies in the files that secure its connections: a certificate is exchanged under the same name.
+func tlsFiles(c *config.Config) map[string]string {
+	files := make(map[string]string)
+	for _, p := range c.Payers {
+		files[p.Name] = p.TLS.Fingerprint()
+	}
+	return files
+}
+
+// follow makes the clients of a changed configuration; payers that have not changed, nor their certificates, keep theirs. exchanged
+// are those of whom only the latter have changed.
+func (l links) follow(c *config.Config, before *using, files map[string]string) (all []scheduler.Payer, exchanged []string, err error) {
 	known := make(map[string]scheduler.Payer, len(before.payers))
 	for _, p := range before.payers {
 		known[p.Config.Name] = p
 	}
-	all := make([]scheduler.Payer, 0, len(c.Payers))
 	for _, p := range c.Payers {
 		old, ok := known[p.Name]
-		if ok && samePayer(old.Config, p) {
+		same := ok && samePayer(old.Config, p)
+		if same && before.files[p.Name] == files[p.Name] {
 			all = append(all, old)
 			continue
 		}
 		payer, err := l.payer(p)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		all = append(all, payer)
+		if same {
+			exchanged = append(exchanged, p.Name)
+		}
 	}
-	return all, nil
+	return all, exchanged, nil
 }
 
 // to makes the link to a payer. It sends nothing.

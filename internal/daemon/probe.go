@@ -53,7 +53,7 @@ func probe(ctx context.Context, client *export.Client, p config.Payer) smartauth
 		if failure, ok := errors.AsType[*export.Error](err); ok && failure.Hint != "" {
 			fix = sentence(failure.Hint)
 		}
-		return finding(smartauth.LevelWarn, "the FHIR server cannot be asked: "+err.Error(), fix)
+		return finding(smartauth.LevelFail, "the FHIR server cannot be asked: "+err.Error(), fix)
 	}
 	with := "authorization: none"
 	if p.Auth.Method != "none" {

@@ -28,12 +28,15 @@ type using struct {
 	digest   string
 	digests  map[string]string // of the payers' settings
 	payers   []scheduler.Payer
+	files    map[string]string // what lay in the payers' files of certificates when their clients were made
 	loadedAt time.Time
 }
 
-func newUsing(c *config.Config, payers []scheduler.Payer) *using {
+func newUsing(c *config.Config, payers []scheduler.Payer, files map[string]string) *using {
 	effective := c.Effective()
-	return &using{config: c, digest: effective.Digest, digests: effective.Payers, payers: payers, loadedAt: time.Now()}
+	return &using{
+		config: c, digest: effective.Digest, digests: effective.Payers, payers: payers, files: files, loadedAt: time.Now(),
+	}
 }
 
 // followConfig exchanges the configuration at each hangup, and where it is to be watched, when its files have changed. It
@@ -125,12 +128,16 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 	if err != nil {
 		return ops.ReloadRefused, err
 	}
-	payers, err := d.goOver(ctx, next, before)
+	files := tlsFiles(next) // before they are read: what changes meanwhile differs at the next reload
+	payers, exchanged, err := d.goOver(ctx, next, before, files)
 	if err != nil {
 		restore()
 		return ops.ReloadRefused, err
 	}
-	after := newUsing(next, payers)
+	if len(exchanged) > 0 {
+		d.logger.InfoContext(ctx, "certificates exchanged: new connections to these payers use the files as they are now", "payers", exchanged)
+	}
+	after := newUsing(next, payers, files)
 	differences := config.Compare(before.config.Effective(), next.Effective())
 	same := len(differences) == 0 && after.digest == before.digest
 	if same {
@@ -141,7 +148,10 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 		d.options.Level.Set(LevelOf(next.Log))
 	}
 	d.retired.note(before.digests, after.digests)
-	if same {
+	switch {
+	case same && len(exchanged) > 0:
+		return ops.ReloadApplied, nil
+	case same:
 		return ops.ReloadUnchanged, nil
 	}
 	d.tell(ctx, after.digest, differences)
@@ -149,17 +159,18 @@ func (d *Daemon) Reload(ctx context.Context) (result string, err error) {
 	return ops.ReloadApplied, nil
 }
 
-// goOver lets the engine go over to another configuration, and returns its payers.
-func (d *Daemon) goOver(ctx context.Context, next *config.Config, before *using) ([]scheduler.Payer, error) {
+// goOver lets the engine go over to another configuration, and returns its payers, and those of whom only certificates have changed.
+func (d *Daemon) goOver(ctx context.Context, next *config.Config, before *using, files map[string]string,
+) (payers []scheduler.Payer, exchanged []string, err error) {
 	tuning, err := d.tuning(next)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	payers, err := d.links.follow(next, before)
+	payers, exchanged, err = d.links.follow(next, before, files)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return payers, d.Engine.Reconfigure(ctx, payers, tuning)
+	return payers, exchanged, d.Engine.Reconfigure(ctx, payers, tuning)
 }
 
 // tell logs what a reload has changed, and notes it for the audit.

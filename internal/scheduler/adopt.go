@@ -35,12 +35,15 @@ func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOf
 		return kickedOff{}, err
 	}
 	failpoint.Here(failpoint.KickOffNoted)
-	answer, err := client.KickOff(ctx, requestOf(x))
+	asking, cancel := e.asking(ctx)
+	defer cancel()
+	answer, err := client.KickOff(asking, requestOf(x))
+	err = silence(ctx, asking, export.PhaseKickOff, err)
 	if err == nil {
 		failpoint.Here(failpoint.KickOffAccepted)
 		old, lookUp := e.store.ExportAt(ctx, x.Payer, answer.StatusURL, x.ID)
 		if lookUp != nil { // unknown, which is as it should be; or Postgres is away, and what was accepted is kept all the same
-			return kickedOff{KickOff: answer}, nil //nolint:nilerr // see above
+			return kickedOff{KickOff: answer}, nil
 		}
 		e.endOld(ctx, x, client, answer.StatusURL, old)
 		if err := e.store.EndKickOff(ctx, x.ID, x.Generation, inDoubt); err != nil {
@@ -88,7 +91,9 @@ func (e *Engine) settleRunning(ctx context.Context, x store.Export, client *expo
 // endOld ends at the payer what is over here: its DELETE was lost, or not understood then.
 func (e *Engine) endOld(ctx context.Context, x store.Export, client *export.Client, statusURL string, old store.Export) {
 	log := e.logger.With("payer", x.Payer, "export_id", x.ID, "old_export_id", old.ID)
-	if err := client.Delete(ctx, statusURL); err != nil {
+	asking, cancel := e.asking(ctx)
+	defer cancel()
+	if err := client.Delete(asking, statusURL); err != nil {
 		_, safe := describe(err)
 		log.WarnContext(ctx, "an export that is over stands in the way at the payer, and cannot be ended", "error", safe)
 		return

@@ -7,6 +7,7 @@ import (
 	"github.com/riverqueue/river"
 	"go.opentelemetry.io/otel/attribute"
 
+	"ingestd/internal/export"
 	"ingestd/internal/failpoint"
 	"ingestd/internal/store"
 )
@@ -46,7 +47,7 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 	if err := e.admit(ctx); err != nil { // its end makes room for another
 		return err
 	}
-	if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, jobTimeout); err != nil && !store.IsStale(err) {
+	if err := e.store.NoteJobDue(ctx, x.ID, x.Generation, e.options.JobTimeout); err != nil && !store.IsStale(err) {
 		return err
 	}
 	failpoint.Here(failpoint.CleanUpBegin)
@@ -73,7 +74,10 @@ func (w *cleanUpWorker) Work(ctx context.Context, job *river.Job[cleanUpArgs]) e
 		}
 	}
 	if p.Client != nil && x.StatusURL != "" {
-		if err := p.Client.Delete(ctx, x.StatusURL); err != nil {
+		asking, cancel := e.asking(ctx)
+		err := p.Client.Delete(asking, x.StatusURL)
+		cancel()
+		if err := silence(ctx, asking, export.PhaseDelete, err); err != nil {
 			_, safe := describe(err)
 			log := e.logger.With("payer", x.Payer, "export_id", x.ID, "error", safe)
 			if job.Attempt < job.MaxAttempts {

@@ -85,6 +85,8 @@ type Options struct {
 	ReapInterval time.Duration
 	// PruneInterval is how often the leader has pruned what is kept no longer; 10 min if 0.
 	PruneInterval time.Duration
+	// JobTimeout bounds the jobs that have no bound of their own: kick-offs, polls and clean-ups; 3 min if 0.
+	JobTimeout time.Duration
 	// Tuning is what Reconfigure can exchange.
 	Tuning Tuning
 	// Busy, where set, is called when a load or a publish begins; what it returns is called when that ends.
@@ -103,6 +105,7 @@ type Engine struct {
 	client   *river.Client[pgx.Tx]
 	options  Options
 	retries  retries
+	waits    waits
 	pace     pace
 	clock    *clock
 	tuning   atomic.Pointer[Tuning]
@@ -125,7 +128,7 @@ func New(o Options) (*Engine, error) {
 	o.Control, o.Downloads = orDefault(o.Control, 8), orDefault(o.Downloads, 8)
 	o.Downloads = min(o.Downloads, o.Store.BulkConnections())
 	o.Grace, o.ReapInterval = orDefault(o.Grace, 25*time.Second), orDefault(o.ReapInterval, 5*time.Second)
-	o.PruneInterval = orDefault(o.PruneInterval, pruneInterval)
+	o.PruneInterval, o.JobTimeout = orDefault(o.PruneInterval, pruneInterval), orDefault(o.JobTimeout, jobTimeout)
 	e := &Engine{
 		store: o.Store, roster: newRoster(o.Payers), logger: o.Logger, observer: o.Observer, options: o,
 		draining: make(chan struct{}), stopped: make(chan struct{}), clock: &clock{store: o.Store, logger: o.Logger},
@@ -167,11 +170,11 @@ func New(o Options) (*Engine, error) {
 		Queues:               queues,
 		Workers:              workers,
 		PeriodicJobs:         e.periodicJobs(),
-		Logger:               slog.New(quieter{o.Logger.Handler()}),
+		Logger:               slog.New(newQuieter(o.Logger.Handler())),
 		FetchCooldown:        cooldown,
 		FetchPollInterval:    poll,
-		JobTimeout:           jobTimeout,
-		RescueStuckJobsAfter: 2 * jobTimeout,
+		JobTimeout:           o.JobTimeout,
+		RescueStuckJobsAfter: 2 * o.JobTimeout,
 		RetryPolicy:          &e.retries,
 		SoftStopTimeout:      o.Grace,
 		ReindexerSchedule:    &e.reindex,
@@ -184,9 +187,6 @@ func New(o Options) (*Engine, error) {
 	}
 	return e, nil
 }
-
-// jobTimeout bounds every job that does not set its own bound.
-const jobTimeout = 2 * time.Minute
 
 // Run works jobs until ctx ends, and then stops: no new jobs, running loads go on to their next checkpoint, and whatever
 // is not there within the grace period is cut off. Nothing is lost by that, only repeated.
@@ -343,11 +343,3 @@ func (nobody) JobFailed(string, string, string) {}
 func (nobody) Notified(string, string)          {}
 func (nobody) Pruned(string, int64)             {}
 func (nobody) PruneFailed()                     {}
-
-// quieter passes the job engine's own log on from warnings upwards: what it says below that is about itself.
-type quieter struct{ slog.Handler }
-
-// Enabled implements slog.Handler.
-func (q quieter) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= slog.LevelWarn && q.Handler.Enabled(ctx, level)
-}

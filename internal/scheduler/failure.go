@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -72,11 +73,15 @@ var knownFailures = []struct {
 	},
 	{isA[*store.CountMismatchError], "count_mismatch", "the payer's file and its manifest disagree: ask the payer"},
 	{isA[*UnknownPayerError], "payer_removed", "the payer is no longer in the configuration"},
-	{isA[*ElsewhereError], "payer_elsewhere", "the payer is not in this instance's configuration, and in that of others: reload it"},
+	{isA[*ElsewhereError], codeElsewhere, "the payer is not in this instance's configuration, and in that of others: reload it"},
 	{func(err error) bool { return errors.Is(err, store.ErrFileChanged) }, "file_changed", ""},
 	{store.IsForbidden, codeForbidden, "give the role its rights back ('ingestd migrate roles', as the owner of schema ingest), or the object: 'ingestd migrate up' makes what is missing"},
 	{func(err error) bool { return store.SQLState(err) != "" }, "postgres", "see the log of Postgres"},
+	{store.MayComeUp, "postgres", "Postgres cannot be reached, or has cut the connection: it goes on by itself when that is over"},
 }
+
+// codeElsewhere is the code of what is left to other instances.
+const codeElsewhere = "payer_elsewhere"
 
 // codeForbidden is the code of failures because the role of the daemon may not do what it must, or because a schema is gone.
 const codeForbidden = "postgres_forbidden"
@@ -161,7 +166,11 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 	switch act {
 	case export.ActionWait:
 		wait = max(e.withinTime(x, e.patience(x, err, job.JobRow, wait)), time.Second)
-		log.InfoContext(ctx, "payer asks to wait", "wait", wait, "error", safe)
+		level := slog.LevelDebug
+		if e.waits.news(x, failure.Code, time.Now()) {
+			level = slog.LevelInfo
+		}
+		log.Log(ctx, level, waitsFor(failure.Code), "wait", wait, "error", safe)
 		if err := note(wait); err != nil && !store.IsStale(err) {
 			return err
 		}

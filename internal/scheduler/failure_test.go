@@ -1,11 +1,14 @@
 package scheduler
 
 import (
+	"fmt"
+	"net"
 	"testing"
 	"time"
 
 	"ingestd/internal/export"
 	"ingestd/internal/smartauth"
+	"ingestd/internal/store"
 )
 
 func TestTOK5_a_token_that_is_refused_while_an_export_runs_is_asked_for_again(t *testing.T) {
@@ -20,5 +23,29 @@ func TestTOK5_a_token_that_is_refused_while_an_export_runs_is_asked_for_again(t 
 	}
 	if act, _ := action(refused); act != export.ActionFail {
 		t.Errorf("before the kick-off: got %s, want the export to fail", act)
+	}
+}
+
+func TestDescribe_names_Postgres_where_it_cannot_be_reached(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := store.Open(t.Context(), store.Options{URL: "postgres://u@" + address + "/d", MaxConnections: 4, Lazy: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gone.Close()
+	_, failure := gone.Waiting(t.Context())
+	if f, _ := describe(failure); f.Code != "postgres" || f.Hint == "" {
+		t.Errorf("%v: got code %q and hint %q, want postgres", failure, f.Code, f.Hint)
+	}
+	if f, _ := describe(fmt.Errorf("a fault of ours")); f.Code != codeInternal {
+		t.Errorf("a fault of ours has code %q", f.Code)
 	}
 }

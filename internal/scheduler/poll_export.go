@@ -49,7 +49,10 @@ func (w *pollExportWorker) Work(ctx context.Context, job *river.Job[pollExportAr
 				Hint:   "ask the payer what became of the job, or raise export.timeout",
 			}, note)
 		}
-		status, err := poll(ctx, p.Client, x)
+		asking, cancel := e.asking(ctx)
+		defer cancel()
+		status, err := poll(asking, p.Client, x)
+		err = silence(ctx, asking, export.PhaseStatus, err)
 		failpoint.Here(failpoint.PollAnswered)
 		e.journalStatus(x, status, err)
 		if err != nil {

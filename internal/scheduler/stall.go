@@ -63,9 +63,11 @@ func (e *Engine) endOldJobs(ctx context.Context, x store.Export, client *export.
 	if len(x.OldStatusURLs) == 0 {
 		return nil
 	}
+	asking, cancel := e.asking(ctx)
+	defer cancel()
 	var left []string
 	for _, statusURL := range x.OldStatusURLs {
-		if err := client.Delete(ctx, statusURL); err != nil {
+		if err := client.Delete(asking, statusURL); err != nil {
 			_, safe := describe(err)
 			e.logger.WarnContext(ctx, "a job that was given up cannot be ended at the payer", "payer", x.Payer, "export_id", x.ID,
 				"error", safe)

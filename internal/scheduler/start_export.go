@@ -150,7 +150,7 @@ func (e *Engine) abandon(ctx context.Context, x store.Export, client *export.Cli
 func (e *Engine) withExport(ctx context.Context, id int64, generation int, state store.State,
 	f func(context.Context, store.Export) error,
 ) error {
-	x, err := e.store.BeginJob(ctx, id, generation, state, jobTimeout)
+	x, err := e.store.BeginJob(ctx, id, generation, state, e.options.JobTimeout)
 	if store.IsStale(err) {
 		return nil
 	}
