@@ -2,8 +2,11 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"ingestd/internal/config"
 )
@@ -54,6 +57,44 @@ func TestReap_asks_again_what_an_instance_that_is_gone_was_asking_and_leaves_the
 	if n := number(t, s, `SELECT count(*) FROM river.river_job WHERE kind = 'start_export' AND state = 'available'`); n != 1 {
 		t.Errorf("%d jobs wait, want the one of the dead", n)
 	}
+}
+
+func TestReap_cleans_up_again_what_an_instance_that_is_gone_was_cleaning_up(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	e := newEngine(t, s, Options{}, newPayer(t, nil))
+	id := number(t, s, `INSERT INTO ingest.export (payer, kind, trigger, series, state, finished_at, job_due_at)
+		VALUES ('p', 'full', 'schedule', 's', 'failed', now(), now()) RETURNING id`)
+	at := func(worker string) {
+		t.Helper()
+		execute(t, s, `UPDATE river.river_job SET state = 'running', attempted_at = now(), attempt = 1, attempted_by = ARRAY[$1]
+			WHERE kind = 'clean_up' AND state = 'available'`, worker)
+		execute(t, s, `UPDATE ingest.export SET job_due_at = now() + interval '3 minutes' WHERE id = $1`, id)
+	}
+	reap := func(want int) {
+		t.Helper()
+		for range 2 {
+			if err := errors.Join(s.HastenOrphans(t.Context(), beatPatience, reapGrace), e.reap(t.Context(), 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := number(t, s, `SELECT count(*) FROM river.river_job WHERE kind = 'clean_up' AND state = 'available'`); n != want {
+			t.Errorf("%d jobs wait, want %d", n, want)
+		}
+	}
+	execute(t, s, `INSERT INTO ingest.heartbeat (worker, seen_at) VALUES ('dead', now()), ('alive', now() + interval '1 hour')`)
+	err := s.InTx(t.Context(), func(tx pgx.Tx) error {
+		return e.insertTx(t.Context(), tx, cleanUpArgs{ExportID: int64(id)}, "")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at("dead")
+	reap(0)
+	execute(t, s, `UPDATE ingest.heartbeat SET seen_at = now() - interval '20 seconds' WHERE worker = 'dead'`)
+	reap(1)
+	at("alive")
+	reap(0) // the job of the dead still stands as running
 }
 
 func TestEngine_beats_while_it_works(t *testing.T) {
