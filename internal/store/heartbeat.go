@@ -28,8 +28,8 @@ func (s *Store) HastenOrphans(ctx context.Context, unseen, grace time.Duration) 
 			AND CASE j.kind
 				WHEN 'clean_up' THEN e.cleaned_up_at IS NULL AND e.state IN ('published', 'failed', 'canceled') AND NOT EXISTS (
 					SELECT FROM `+EngineSchema+`.river_job AS next WHERE next.kind = j.kind AND next.id > j.id AND next.args = j.args)
-				ELSE e.generation = (j.args ->> 'generation')::integer
-					AND e.state = CASE j.kind WHEN 'start_export' THEN 'starting' ELSE 'polling' END
+				WHEN 'start_export' THEN e.generation = (j.args ->> 'generation')::integer AND e.state = 'starting'
+				ELSE e.generation = (j.args ->> 'generation')::integer AND e.state = 'polling'
 			END
 			AND e.job_due_at > now() - $2::interval`, unseen, grace)
 	if err != nil {
