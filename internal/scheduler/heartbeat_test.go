@@ -89,6 +89,10 @@ func TestReap_cleans_up_again_what_an_instance_that_is_gone_was_cleaning_up(t *t
 	if err != nil {
 		t.Fatal(err)
 	}
+	at("one that died before its first heartbeat")
+	reap(0)
+	execute(t, s, `UPDATE river.river_job SET attempted_at = now() - interval '20 seconds' WHERE kind = 'clean_up'`)
+	reap(1)
 	at("dead")
 	reap(0)
 	execute(t, s, `UPDATE ingest.heartbeat SET seen_at = now() - interval '20 seconds' WHERE worker = 'dead'`)

@@ -18,12 +18,13 @@ func (s *Store) BeatWorker(ctx context.Context, worker string) error {
 
 // HastenOrphans makes the kick-offs, polls and clean-ups overdue that a worker had begun which has not been seen for the given time. They
 // hold no lock that would be free by now, and would otherwise be waited for until their timeout. A worker that was only slow
-// finds that its jobs have been replaced; to clean up twice does no harm. Workers that were not seen for a day are forgotten.
+// finds that its jobs have been replaced; to clean up twice does no harm. One that died before its first heartbeat was last seen when it
+// began the job. Workers that were not seen for a day are forgotten.
 func (s *Store) HastenOrphans(ctx context.Context, unseen, grace time.Duration) error {
 	_, err := s.pool.Exec(ctx, `
 		UPDATE ingest.export AS e SET job_due_at = now() - 2 * $2::interval
-		FROM `+EngineSchema+`.river_job AS j JOIN ingest.heartbeat AS h ON h.worker = j.attempted_by[array_length(j.attempted_by, 1)]
-		WHERE h.seen_at < now() - $1::interval AND j.state = 'running' AND j.kind IN ('start_export', 'poll_export', 'clean_up')
+		FROM `+EngineSchema+`.river_job AS j LEFT JOIN ingest.heartbeat AS h ON h.worker = j.attempted_by[array_length(j.attempted_by, 1)]
+		WHERE coalesce(h.seen_at, j.attempted_at) < now() - $1::interval AND j.state = 'running' AND j.kind IN ('start_export', 'poll_export', 'clean_up')
 			AND e.id = (j.args ->> 'export_id')::bigint
 			AND CASE j.kind
 				WHEN 'clean_up' THEN e.cleaned_up_at IS NULL AND e.state IN ('published', 'failed', 'canceled') AND NOT EXISTS (
