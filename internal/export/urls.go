@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"ingestd/internal/config"
 )
 
-// hostPort is how hosts are compared: ASCII in lower case, with the port, which the scheme implies where it is not written.
+// hostPort is how hosts are compared: with the port, which the scheme implies where it is not written.
 func hostPort(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -17,17 +19,7 @@ func hostPort(u *url.URL) string {
 			port = "80"
 		}
 	}
-	return net.JoinHostPort(lowerASCII(strings.TrimSuffix(u.Hostname(), ".")), port)
-}
-
-// lowerASCII leaves all but A to Z as it is: Unicode's small letter of İ is i, and net/http asks for another host (IDNA).
-func lowerASCII(host string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}, host)
+	return net.JoinHostPort(config.ComparableHost(u.Hostname()), port)
 }
 
 // sameOrigin compares scheme, host and port (USE-5).

@@ -51,11 +51,7 @@ func TestPOLL4_a_payer_that_asks_for_patience_and_names_no_time_is_asked_less_an
 			})
 			mu.Lock()
 			defer mu.Unlock()
-			for i, least := range []time.Duration{1900 * time.Millisecond, 3100 * time.Millisecond, 6300 * time.Millisecond} { // 2, 4, 8 s less a fifth
-				if got := polls[i+1].Sub(polls[i]); got < least {
-					t.Errorf("poll %d came %s after the one before, want %s at least", i+2, got, least)
-				}
-			}
+			wantApart(t, "poll", polls, 1900*time.Millisecond, 3100*time.Millisecond, 6300*time.Millisecond) // 2, 4, 8 s less a fifth
 		})
 	}
 }
@@ -86,9 +82,15 @@ func TestFILE10_a_host_that_refuses_and_names_no_time_is_asked_less_and_less(t *
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	for i, least := range []time.Duration{1900 * time.Millisecond, 3900 * time.Millisecond, 7900 * time.Millisecond} {
-		if got := asked[i+1].Sub(asked[i]); got < least {
-			t.Errorf("request %d came %s after the one before, want %s at least", i+2, got, least)
+	wantApart(t, "request", asked, 1900*time.Millisecond, 3900*time.Millisecond, 7900*time.Millisecond)
+}
+
+// wantApart checks how long there was between each and the next.
+func wantApart(t *testing.T, what string, at []time.Time, least ...time.Duration) {
+	t.Helper()
+	for i, want := range least {
+		if got := at[i+1].Sub(at[i]); got < want {
+			t.Errorf("%s %d came %s after the one before, want %s at least", what, i+2, got, want)
 		}
 	}
 }

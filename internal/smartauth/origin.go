@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"ingestd/internal/config"
 )
 
 // origin is scheme, host and port of a URL, in one form: the unit that a token is confined to.
@@ -24,17 +26,7 @@ func originOf(u *url.URL) origin {
 			port = "80"
 		}
 	}
-	return origin{scheme: scheme, host: lowerASCII(strings.TrimSuffix(u.Hostname(), ".")), port: port}
-}
-
-// lowerASCII leaves all but A to Z as it is: Unicode's small letter of İ is i, and net/http asks for another host (IDNA).
-func lowerASCII(host string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}, host)
+	return origin{scheme: scheme, host: config.ComparableHost(u.Hostname()), port: port}
 }
 
 // parseOrigin reads an origin from a URL, or from host or host:port, which mean https.

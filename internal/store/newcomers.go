@@ -46,13 +46,16 @@ func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table strin
 	return nil
 }
 
+// ofUnknownRequest reports whether an export was adopted at a payer that tells no transactionTime: whose request it was is not known.
+func (e Export) ofUnknownRequest() bool { return e.Adopted && e.TransactionAt.IsZero() }
+
 // settleNewcomers forgets the newcomers whose data this export brought: those that it asked for, or all who were known when a
 // full export was started. Of an export that lacks something, or may, nobody knows whether it is theirs: they are asked for again, after
 // all others.
 func (p *publisher) settleNewcomers(ctx context.Context) error {
 	e := &p.export
 	var err error
-	if p.options.Partial || e.Adopted && e.TransactionAt.IsZero() {
+	if p.options.Partial || e.ofUnknownRequest() {
 		_, err = p.tx.Exec(ctx, `UPDATE ingest.newcomer SET created_at = now() WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
 		if err != nil {
 			return fmt.Errorf("put the newcomers off: %w", err)

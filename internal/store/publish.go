@@ -404,7 +404,7 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	if !e.RemovesGhosts || e.OrganizedBy != "" || e.Quarantined > 0 {
 		return nil
 	}
-	if e.Adopted && e.TransactionAt.IsZero() { // whose request it was is not known
+	if e.ofUnknownRequest() {
 		return nil
 	}
 	if behind, err := p.isBehind(ctx); err != nil || behind {

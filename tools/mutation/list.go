@@ -77,7 +77,7 @@ var mutants = []mutant{
 	},
 	{
 		"what lacks something settles no newcomers", "internal/store/newcomers.go",
-		"if p.options.Partial || e.Adopted", "if false && p.options.Partial || e.Adopted",
+		"if p.options.Partial || e.of", "if false && p.options.Partial || e.of",
 		"internal/store", "TestINC5_newcomers_are_settled",
 	},
 	{

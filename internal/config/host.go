@@ -1,0 +1,14 @@
+package config
+
+import "strings"
+
+// ComparableHost is the form in which the names of hosts are compared: without a final dot, and ASCII in lower case. All but A to Z
+// stays as it is: Unicode's small letter of İ is i, and net/http asks for another host (IDNA).
+func ComparableHost(host string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, strings.TrimSuffix(host, "."))
+}
