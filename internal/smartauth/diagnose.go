@@ -174,12 +174,11 @@ func (d *diagnosis) clock(found *Discovery) {
 		server = originOf(endpoint)
 	}
 	skew, alert := d.source.manager.skewOf(server).seen()
-	detail := fmt.Sprintf("the server's clock is %s from this machine's", skew.Round(time.Second))
 	if alert {
-		d.add("clock", LevelWarn, detail, "Set this machine's clock by NTP. Assertions are dated by the server's clock meanwhile.")
+		d.add("clock", LevelWarn, describeSkew(skew), "Set this machine's clock by NTP. Assertions are dated by the server's clock meanwhile.")
 		return
 	}
-	d.add("clock", LevelOK, detail, "")
+	d.add("clock", LevelOK, describeSkew(skew), "")
 }
 
 // token makes a real request, and looks at what was granted.

@@ -142,8 +142,7 @@ func (r *round) verdict(first, last *Error) *Error {
 	if skew.Abs() > skewMax && r.registration.Method == MethodPrivateKeyJWT && first.keyFault() {
 		e := *first
 		e.Code, e.Hint = CodeClockSkew, hintFor(CodeClockSkew)
-		e.Description = clean("the server's clock is "+skew.Round(time.Second).String()+" ahead of this machine's; it said "+
-			first.Code+": "+first.Description, 250)
+		e.Description = clean(describeSkew(skew)+"; it said "+first.Code+": "+first.Description, 250)
 		return &e
 	}
 	return first

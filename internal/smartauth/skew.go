@@ -1,6 +1,7 @@
 package smartauth
 
 import (
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -54,6 +55,18 @@ func (c *clockSkew) now(own bool) time.Time {
 		return time.Now().Round(0)
 	}
 	return time.Now().Round(0).Add(c.offset)
+}
+
+// describeSkew tells an operator of a difference.
+func describeSkew(skew time.Duration) string {
+	if skew.Abs() <= skewNoise {
+		return "the server's clock agrees with this machine's"
+	}
+	relation := "ahead of"
+	if skew < 0 {
+		relation = "behind"
+	}
+	return fmt.Sprintf("the server's clock is %s %s this machine's", skew.Abs().Round(time.Second), relation)
 }
 
 // choice says whether assertions are dated by this machine's clock, and whether the two clocks differ at all. The Date of an
