@@ -5,15 +5,11 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-	"unicode/utf8"
-
-	"ingestd/internal/config"
 )
 
 func TestPOLL1_theStoredURLIsSentVerbatim(t *testing.T) {
@@ -32,41 +28,6 @@ func TestPOLL1_theStoredURLIsSentVerbatim(t *testing.T) {
 	}
 }
 
-func TestPOLL3_inProgress(t *testing.T) {
-	t.Parallel()
-	p := newPayer(t, answer(202, map[string]string{
-		"X-Progress": "RUNNING: 12.50%", "Retry-After": "120", "Date": "Sat, 03 Jan 2026 10:00:00 GMT",
-	}, "<html>still at it</html>"))
-	got, err := p.client.Poll(t.Context(), p.URL+"/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := Status{
-		Progress: "RUNNING: 12.50%", Percent: 12.5, RetryAfter: 2 * time.Minute,
-		Date: time.Date(2026, 1, 3, 10, 0, 0, 0, time.UTC),
-	}
-	if got != want {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-}
-
-func TestPOLL3_progress(t *testing.T) {
-	t.Parallel()
-	for header, want := range map[string]float64{
-		"": -1, "50%": 50, "50% complete": 50, "RUNNING: 12.00%": 12, "In Progress (80%)": 80, "33,5 % done": 33.5, "100%": 100,
-		"75": 75, "3 of 4": 75, "Files 1/8 written": 12.5, "0%": 0, "-5%": -1, "250%": -1, "%": -1, "almost": -1, "101": -1,
-		"NaN": -1, "Inf": -1, "4 of 3": -1, "1/0": -1, "1.2.3%": -1, "in-progress": -1,
-	} {
-		if _, got := parseProgress(header); got != want {
-			t.Errorf("%q: got %v, want %v", header, got, want)
-		}
-	}
-	text, _ := parseProgress("a\x1b[31m\r\nb\u202ec\x00" + strings.Repeat("é", 10_000))
-	if len(text) > maxProgress+len("…") || strings.ContainsAny(text, "\x1b\r\n\x00\u202e") || !utf8.ValidString(text) {
-		t.Errorf("got %d bytes: %q", len(text), text)
-	}
-}
-
 func TestPOLL4_throttlingIsNoFailure(t *testing.T) {
 	t.Parallel()
 	p := newPayer(t, answer(429, map[string]string{"Retry-After": "7200"}, ""))
@@ -74,50 +35,6 @@ func TestPOLL4_throttlingIsNoFailure(t *testing.T) {
 	e := wantError(t, err, CodeThrottled, ActionWait)
 	if got := p.client.RetryDelay(e, 1); got < 2*time.Hour {
 		t.Errorf("got a delay of %v, want at least the payer's two hours", got)
-	}
-}
-
-func TestPOLL2_delay(t *testing.T) {
-	t.Parallel()
-	c := newClient(t, "https://payer.example/r4", func(o *Options) {
-		o.Payer.Limits = config.Limits{PollMin: 5 * time.Second, PollMax: 5 * time.Minute}
-	})
-	for wish, want := range map[time.Duration]time.Duration{
-		time.Second: 5 * time.Second, 5 * time.Second: 6 * time.Second, 2 * time.Minute: 2*time.Minute + time.Second,
-		5 * time.Hour: 5 * time.Minute,
-	} {
-		if got := c.PollDelay(Status{RetryAfter: wish}, 1); got != want {
-			t.Errorf("Retry-After %v: got %v, want %v", wish, got, want)
-		}
-	}
-	for polls := range 100 {
-		low := min(5*time.Second<<min(max(polls-1, 0), 20), 5*time.Minute)
-		for range 50 {
-			got := c.PollDelay(Status{}, polls)
-			if got < max(low*4/5, 5*time.Second) || got > min(low*6/5, 5*time.Minute) {
-				t.Fatalf("poll %d: got %v, want %v ±20 %% between 5s and 5m", polls, got, low)
-			}
-		}
-	}
-}
-
-func TestPOLL2_retryAfter(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 1, 3, 10, 0, 0, 0, time.UTC)
-	for text, want := range map[string]time.Duration{
-		"": 0, "0": 0, "5": 5 * time.Second, " 120 ": 2 * time.Minute, "1.2": 2 * time.Second, "-1": 0, "soon": 0, "NaN": 0,
-		"18000": 5 * time.Hour, "1e300": maxRetryAfter, "9223372036854775807": maxRetryAfter, "Inf": maxRetryAfter,
-		"Sat, 03 Jan 2026 10:01:00 GMT": time.Minute, "Sat, 03 Jan 2026 09:00:00 GMT": 0,
-		"Saturday, 03-Jan-26 10:01:00 GMT": time.Minute, "Sat, 03 Jan 2099 10:00:00 GMT": maxRetryAfter,
-	} {
-		if got := retryAfter(http.Header{"Retry-After": {text}}, now); got != want {
-			t.Errorf("%q: got %v, want %v", text, got, want)
-		}
-	}
-	// The server's clock is an hour ahead of ours: its date is judged by its own Date.
-	header := http.Header{"Retry-After": {"Sat, 03 Jan 2026 11:00:30 GMT"}, "Date": {"Sat, 03 Jan 2026 11:00:00 GMT"}}
-	if got := retryAfter(header, now); got != 30*time.Second {
-		t.Errorf("by the server's clock: got %v, want 30s", got)
 	}
 }
 
@@ -366,98 +283,6 @@ func TestPoll_refuses_a_stored_URL_that_the_configuration_no_longer_allows(t *te
 	}
 }
 
-// pageServer serves a manifest in pages under /status?page=N.
-func pageServer(pages map[string]http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		page := pages[r.URL.Query().Get("page")]
-		if page == nil {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		page(w, r)
-	}
-}
-
-func page(status int, next, extra string, files ...string) http.HandlerFunc {
-	var items []string
-	for _, file := range files {
-		items = append(items, fmt.Sprintf(`{"type":"Patient","url":"/f/%s"}`, file))
-	}
-	link := ""
-	if next != "" {
-		link = `,"link":[{"relation":"next","url":"?page=` + next + `"}]`
-	}
-	return answer(status, nil, fmt.Sprintf(
-		`{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":true%s,"output":[%s],"error":[{"url":"/f/e"}]%s}`,
-		extra, strings.Join(items, ","), link))
-}
-
-func TestMAN9_pages(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		name     string
-		pages    map[string]http.HandlerFunc
-		complete bool
-		files    int
-		code     string
-		action   Action
-	}{
-		{
-			"all there",
-			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "", "", "c")},
-			true, 3, "", 0,
-		},
-		{"first one under 202", map[string]http.HandlerFunc{"": page(202, "2", "", "a"), "2": page(200, "", "", "b")}, true, 2, "", 0},
-		{"page under 202 without next", map[string]http.HandlerFunc{"": page(202, "", "", "a")}, false, 1, "", 0},
-		{"the last one is not ready", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(202, nil, "")}, false, 1, "", 0},
-		{"last page repeats all", map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "", "", "a", "b")}, true, 2, "", 0},
-		{
-			"loop",
-			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": page(200, "3", "", "b"), "3": page(200, "2", "", "c")},
-			false, 0, "manifest_pages_endless", ActionFail,
-		},
-		{
-			"page fails in passing",
-			map[string]http.HandlerFunc{"": page(200, "2", "", "a"), "2": answer(500, nil, "")},
-			false, 0, CodePayerError, ActionRetry,
-		},
-		{"page is gone", map[string]http.HandlerFunc{"": page(200, "2", "", "a")}, false, 0, CodeJobGone, ActionRestart},
-		{"MAN-10: other transactionTime", map[string]http.HandlerFunc{
-			"":  page(200, "2", "", "a"),
-			"2": page(200, "", `,"transactionTime":"2026-01-02T00:00:00Z"`, "b"),
-		}, false, 0, "manifest_pages_disagree", ActionFail},
-		{"MAN-10: other requiresAccessToken", map[string]http.HandlerFunc{
-			"":  page(200, "2", "", "a"),
-			"2": page(200, "", `,"requiresAccessToken":false`, "b"),
-		}, false, 0, "manifest_pages_disagree", ActionFail},
-		{"MAN-10: other organisation", map[string]http.HandlerFunc{
-			"":  page(200, "2", "", "a"),
-			"2": page(200, "", `,"outputOrganizedBy":"Patient"`, "b"),
-		}, false, 0, "manifest_pages_disagree", ActionFail},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
-			p := newPayer(t, pageServer(test.pages))
-			status, err := p.client.Poll(t.Context(), p.URL+"/status")
-			if test.code != "" {
-				wantError(t, err, test.code, test.action)
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if status.Complete != test.complete || len(status.Manifest.Output) != test.files || len(status.Manifest.Errors) != 1 ||
-				status.Manifest.Next != "" {
-				t.Errorf("got complete %v, %+v, want %v, %d files and the error file once", status.Complete, status.Manifest,
-					test.complete, test.files)
-			}
-			if last := status.Manifest.Output[len(status.Manifest.Output)-1]; test.files == 3 && last.Place != "2/output/0" {
-				t.Errorf("got %s as the place of the last file, want 2/output/0", last.Place)
-			}
-		})
-	}
-}
-
 func TestCLN1_delete(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 202, 204, 400, 404, 405, 410, 501} {
@@ -479,31 +304,4 @@ func TestCLN1_delete(t *testing.T) {
 	}
 	c := newClient(t, "https://payer.example/r4")
 	wantError(t, c.Delete(t.Context(), "https://other.example/1"), CodeURLRefused, ActionFail)
-}
-
-func FuzzRetryAfter(f *testing.F) {
-	for _, seed := range []string{"", "0", "-1", "120", "1e9", "Sat, 03 Jan 2026 10:01:00 GMT", "0x10", "١٢"} {
-		f.Add(seed, "Sat, 03 Jan 2026 10:00:00 GMT")
-	}
-	f.Fuzz(func(t *testing.T, text, date string) {
-		got := retryAfter(http.Header{"Retry-After": {text}, "Date": {date}}, time.Now())
-		if got < 0 || got > maxRetryAfter {
-			t.Fatalf("got %v", got)
-		}
-	})
-}
-
-func FuzzProgress(f *testing.F) {
-	for _, seed := range []string{"50%", "1/3", "99 of 100", "-%", "\xff%", "9e9%"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, header string) {
-		text, percent := parseProgress(header)
-		if len(text) > maxProgress+len("…") || !utf8.ValidString(text) || strings.ContainsAny(text, "\n\r\x1b\x00") {
-			t.Fatalf("got text %q", text)
-		}
-		if percent != -1 && !(percent >= 0 && percent <= 100) {
-			t.Fatalf("got %v %%", percent)
-		}
-	})
 }

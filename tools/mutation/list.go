@@ -4,7 +4,7 @@ package main
 var mutants = []mutant{
 	// What is loaded, once and whole.
 	{
-		"checkpoint moves from where it stood", "internal/store/load.go",
+		"checkpoint moves from where it stood", "internal/store/load_chunk.go",
 		"AND line_number = $3 AND chunks = $13 - 1 AND", "AND (line_number = $3 OR true) AND (chunks = $13 - 1 OR true) AND",
 		"internal/store", "TestLoadFile",
 	},
@@ -51,27 +51,27 @@ var mutants = []mutant{
 
 	// What is published.
 	{
-		"ledger balances", "internal/store/publish.go",
+		"ledger balances", "internal/store/publish_refusal.go",
 		"accounted != e.Lines {", "accounted != e.Lines && false {",
 		"internal/store", "TestPublish",
 	},
 	{
-		"deletions are counted", "internal/store/publish_staging.go",
+		"deletions are counted", "internal/store/publish_refusal.go",
 		"if accounted != deletions {", "if accounted != deletions && false {",
 		"internal/store", "TestPublish_refuses_an_export_whose_deletions",
 	},
 	{
-		"prepared types stand in staging", "internal/store/publish_staging.go",
+		"prepared types stand in staging", "internal/store/publish_refusal.go",
 		"if prepared != standing {", "if prepared != standing && false {",
 		"internal/store", "TestPublish_refuses_an_export_that_was_prepared",
 	},
 	{
-		"back-fills of later are no ghosts", "internal/store/publish.go",
+		"back-fills of later are no ghosts", "internal/store/publish_ghosts.go",
 		"p.options.History != \"none\", `AND NOT (`+ofKnownLaterExport(\"live\", e.ID)+`)`)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts", "p.options.History != \"none\", ``)\n\t\tif err != nil {\n\t\t\treturn fmt.Errorf(\"remove ghosts",
 		"internal/store", "TestINC4_what_a_back_fill",
 	},
 	{
-		"no ghosts of types that are not granted", "internal/store/publish.go",
+		"no ghosts of types that are not granted", "internal/store/publish_ghosts.go",
 		"return !p.options.Covers(resourceType)", "return false && !p.options.Covers(resourceType)",
 		"internal/scheduler", "TestINC4_a_type",
 	},
@@ -81,7 +81,7 @@ var mutants = []mutant{
 		"internal/store", "TestINC5_newcomers_are_settled",
 	},
 	{
-		"quarantine's share", "internal/store/publish.go",
+		"quarantine's share", "internal/store/publish_refusal.go",
 		"if float64(e.Quarantined) > p.options.QuarantineMaxShare*float64(e.Lines) {", "if float64(e.Quarantined) > 2+p.options.QuarantineMaxShare*float64(e.Lines) {",
 		"internal/store", "TestPublish",
 	},
@@ -101,37 +101,37 @@ var mutants = []mutant{
 		"internal/store", "TestND6|TestPublish",
 	},
 	{
-		"ghost threshold", "internal/store/publish.go",
+		"ghost threshold", "internal/store/publish_ghosts.go",
 		"if !e.Released && float64(e.Ghosts) >", "if false && !e.Released && float64(e.Ghosts) >",
 		"internal/store", "TestINC|TestPublish|TestGhost",
 	},
 	{
-		"no ghosts of files that may be cut", "internal/store/publish.go",
+		"no ghosts of files that may be cut", "internal/store/publish_ghosts.go",
 		"err != nil || !proven {", "err != nil || !proven && false {",
 		"internal/store", "TestINC|TestPublish|TestFILE6",
 	},
 	{
-		"no ghosts beside quarantined lines", "internal/store/publish.go",
+		"no ghosts beside quarantined lines", "internal/store/publish_ghosts.go",
 		`e.OrganizedBy != "" || e.Quarantined > 0 {`, `e.OrganizedBy != "" {`,
 		"internal/store", "TestINC|TestPublish",
 	},
 	{
-		"no ghosts behind what is published", "internal/store/publish.go",
+		"no ghosts behind what is published", "internal/store/publish_ghosts.go",
 		"err != nil || behind {", "err != nil || behind && false {",
 		"internal/store", "TestINC|TestPublish",
 	},
 	{
-		"watermark never moves back", "internal/store/publish.go",
+		"watermark never moves back", "internal/store/watermark.go",
 		"WHERE excluded.since > old.since`", "WHERE excluded.since > old.since OR true`",
 		"internal/store", "TestMAN2|TestINC|TestPublish|TestWatermark",
 	},
 	{
-		"errors of the payer hold the watermark", "internal/store/publish.go",
+		"errors of the payer hold the watermark", "internal/store/publish_refusal.go",
 		"p.options.Watermark = time.Time{} // what", "_ = time.Time{} // what",
 		"internal/store", "TestMAN5|TestPublish",
 	},
 	{
-		"what is in output is not deleted", "internal/store/publish.go",
+		"what is in output is not deleted", "internal/store/publish_removal.go",
 		"if slices.Contains(staged, resourceType) {", "if slices.Contains(staged, resourceType) && false {",
 		"internal/store", "TestDEL2",
 	},
