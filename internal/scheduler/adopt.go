@@ -30,13 +30,17 @@ const reusedWait = time.Minute
 // answer that names the job of an export that is over is no new export (KICK-6).
 func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOff, error) {
 	client := p.Client
-	inDoubt, err := e.store.BeginKickOff(ctx, x.ID, x.Generation)
+	asking, cancel := e.asking(ctx)
+	defer cancel()
+	covers, err := granted(asking, p, x)
+	if err != nil {
+		return kickedOff{}, err
+	}
+	inDoubt, err := e.store.BeginKickOff(ctx, x.ID, x.Generation, covers)
 	if err != nil {
 		return kickedOff{}, err
 	}
 	failpoint.Here(failpoint.KickOffNoted)
-	asking, cancel := e.asking(ctx)
-	defer cancel()
 	answer, err := client.KickOff(asking, requestOf(x))
 	err = silence(ctx, asking, export.PhaseKickOff, err)
 	if err == nil {

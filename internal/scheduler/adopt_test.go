@@ -113,7 +113,7 @@ func TestKICK7_a_kick_off_whose_process_died_counts_as_lost(t *testing.T) {
 		t.Fatal(err)
 	}
 	// What a process leaves behind that is killed between the payer's answer and its own commit.
-	if inDoubt, err := s.BeginKickOff(t.Context(), id, 0); err != nil || inDoubt {
+	if inDoubt, err := s.BeginKickOff(t.Context(), id, 0, nil); err != nil || inDoubt {
 		t.Fatalf("BeginKickOff: %t, %v", inDoubt, err)
 	}
 	work(t, e)

@@ -129,6 +129,9 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		"inserted", published.Inserted, "updated", published.Updated, "unchanged", published.Unchanged,
 		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,
 		"quarantined", published.Quarantined, "seconds", time.Since(x.CreatedAt).Seconds())
+	if published.WantsFull {
+		log.WarnContext(ctx, "types are granted that were not before: the next export is a full one, for what they hold already")
+	}
 	e.observer.ExportEnded(x.Payer, published)
 	if options.Attachments != nil {
 		e.warnOfAttachments(ctx, x)
@@ -137,21 +140,6 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		e.journalEnd(published, progress.Files)
 	}
 	return nil
-}
-
-// covers says of which types a full export that asked for all of them can tell ghosts: those that the authorization lets be read. What a
-// payer has withdrawn since is missing from what it sends, and not gone (protocol.md TOK-4, INC-4). nil is all of them; of none where that
-// cannot be asked now, because the next full export can tell as well.
-func (e *Engine) covers(ctx context.Context, p Payer, x store.Export) func(resourceType string) bool {
-	if !x.RemovesGhosts || len(x.Types) > 0 || p.Covers == nil {
-		return nil // types that are named are looked at before the kick-off
-	}
-	covers, err := p.Covers(ctx)
-	if err != nil {
-		e.logger.WarnContext(ctx, "cannot ask which types are granted: the export removes no ghosts", "payer", x.Payer, "export_id", x.ID, "error", err)
-		return func(string) bool { return false }
-	}
-	return covers
 }
 
 // nextTx starts what follows from an export, under the settings of now. Nothing follows where the payer has been removed.

@@ -37,7 +37,7 @@ func TestStore_that_is_closed_answers_nothing(t *testing.T) {
 		"IsConfigured":      func(ctx context.Context) error { _, err := s.IsConfigured(ctx, "p"); return err },
 		"Unconfigured":      func(ctx context.Context) error { _, err := s.Unconfigured(ctx); return err },
 		"Load":              func(ctx context.Context) error { _, err := s.Load(ctx); return err },
-		"BeginKickOff":      func(ctx context.Context) error { _, err := s.BeginKickOff(ctx, 1, 0); return err },
+		"BeginKickOff":      func(ctx context.Context) error { _, err := s.BeginKickOff(ctx, 1, 0, nil); return err },
 		"LockExport":        func(ctx context.Context) error { _, err := s.LockExport(ctx, 1); return err },
 		"LockFile":          func(ctx context.Context) error { _, err := s.LockFile(ctx, 1, 0); return err },
 		"Migrations":        func(ctx context.Context) error { _, err := s.Migrations(ctx); return err },

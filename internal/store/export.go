@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -88,6 +89,7 @@ type Export struct {
 	Types         []string
 	Since         string
 	Patients      []string // that a back-fill asks for
+	Granted       []string // of an export of all types, those that may be read; nil: all, or it is not known
 	RemovesGhosts bool
 	Released      bool   // an operator released it: the ghost guard has been overruled
 	Settings      string // digest of the settings that it began with; empty where they were not kept
@@ -119,11 +121,19 @@ type Export struct {
 	Error     string // may hold what the payer said, hence PHI: for operators, never for logs
 	Hint      string
 
+	// WantsFull says of an export that was published just now that the next one has to be full: it was granted types that were not before.
+	WantsFull bool
+
 	Ledger
 }
 
+// grants reports whether the export may hold resources of a type, as far as the authorization is known.
+func (e Export) grants(resourceType string) bool {
+	return e.Granted == nil || slices.Contains(e.Granted, resourceType)
+}
+
 const exportColumns = `
-	id, payer, state, kind, trigger, due_at, queue, waiting, admitted_at, series, types, since, patients, removes_ghosts, released_by <> '', settings,
+	id, payer, state, kind, trigger, due_at, queue, waiting, admitted_at, series, types, since, patients, granted, removes_ghosts, released_by <> '', settings,
 	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), progress_at, stalled_at, old_status_urls, polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
@@ -133,7 +143,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	var progress, stalled *time.Time
 	var due, admitted, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Waiting, &admitted, &e.Series, &e.Types, &e.Since,
-		&e.Patients, &e.RemovesGhosts, &e.Released, &e.Settings,
+		&e.Patients, &e.Granted, &e.RemovesGhosts, &e.Released, &e.Settings,
 		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
 		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,

@@ -4,18 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"ingestd/internal/fhir"
 )
 
 // BeginKickOff notes that a kick-off is about to be sent, and reports whether the answer to an earlier one was lost: the
-// payer may then be at work on an export of ours that nobody polls (protocol.md KICK-7).
-func (s *Store) BeginKickOff(ctx context.Context, id int64, generation int) (inDoubt bool, err error) {
+// payer may then be at work on an export of ours that nobody polls (protocol.md KICK-7). covers tells whether the authorization lets
+// resources of a type be read, nil that it does of all: of an export whose kick-off is in doubt, the types count that it did at each of them.
+func (s *Store) BeginKickOff(ctx context.Context, id int64, generation int, covers func(resourceType string) bool) (inDoubt bool, err error) {
 	err = s.pool.QueryRow(ctx, `
-		UPDATE ingest.export SET kick_off_in_doubt = true
+		UPDATE ingest.export SET kick_off_in_doubt = true,
+			granted = CASE WHEN before.was AND export.granted IS NOT NULL THEN `+bothGranted("export.granted", "$3::text[]")+` ELSE $3 END
 		FROM (SELECT kick_off_in_doubt AS was FROM ingest.export WHERE id = $1 FOR UPDATE) AS before
 		WHERE id = $1 AND generation = $2 AND state = 'starting'
-		RETURNING before.was`, id, generation).Scan(&inDoubt)
+		RETURNING before.was`, id, generation, grantedTypes(covers)).Scan(&inDoubt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, errStale
 	}
@@ -23,6 +28,15 @@ func (s *Store) BeginKickOff(ctx context.Context, id int64, generation int) (inD
 		return false, fmt.Errorf("note a kick-off: %w", err)
 	}
 	return inDoubt, nil
+}
+
+// grantedTypes lists the types that are covered; nil where that is all of them.
+func grantedTypes(covers func(resourceType string) bool) []string {
+	all := fhir.Types()
+	if covers == nil || !slices.ContainsFunc(all, func(resourceType string) bool { return !covers(resourceType) }) {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(resourceType string) bool { return !covers(resourceType) })
 }
 
 // EndKickOff notes that a kick-off was answered with a refusal; inDoubt says whether an earlier one still may have started

@@ -27,8 +27,8 @@ func (p *publisher) removeGhosts(ctx context.Context, staged []string) error {
 	}
 	types := e.Types
 	if len(types) == 0 {
-		types = fhir.Types()
-		if p.options.Covers != nil {
+		types = slices.DeleteFunc(fhir.Types(), func(resourceType string) bool { return !e.grants(resourceType) })
+		if p.options.Covers != nil { // what has been withdrawn since it was asked for
 			types = slices.DeleteFunc(types, func(resourceType string) bool { return !p.options.Covers(resourceType) })
 		}
 	}

@@ -76,6 +76,21 @@ var mutants = []mutant{
 		"internal/scheduler", "TestINC4_a_type",
 	},
 	{
+		"no ghosts of types that were not granted", "internal/store/publish_ghosts.go",
+		"return !e.grants(resourceType)", "return false && !e.grants(resourceType)",
+		"internal/scheduler", "TestINC4_a_type",
+	},
+	{
+		"types granted later make a full export", "internal/store/watermark.go",
+		"AND resource_type = ANY ($3) AND NOT wants_full`", "AND resource_type = ANY ($3)`",
+		"internal/scheduler", "TestTOK4_types_that_are_granted_later",
+	},
+	{
+		"a kick-off in doubt is taken for the least", "internal/store/kickoff.go",
+		"CASE WHEN before.was AND", "CASE WHEN before.was AND false AND",
+		"internal/scheduler", "TestTOK4_a_kick_off_in_doubt",
+	},
+	{
 		"what lacks something settles no newcomers", "internal/store/newcomers.go",
 		"if p.options.Partial || e.of", "if false && p.options.Partial || e.of",
 		"internal/store", "TestINC5_newcomers_are_settled",
@@ -122,7 +137,7 @@ var mutants = []mutant{
 	},
 	{
 		"watermark never moves back", "internal/store/watermark.go",
-		"WHERE excluded.since > old.since`", "WHERE excluded.since > old.since OR true`",
+		"WHERE excluded.since > old.since\n", "WHERE excluded.since > old.since OR true\n",
 		"internal/store", "TestMAN2|TestINC|TestPublish|TestWatermark",
 	},
 	{
