@@ -84,6 +84,11 @@ func printExport(out io.Writer, x ops.ExportDetail) error {
 		line("what to do", e.Hint)
 		line("more", moreAbout(e.Code))
 	}
+	if e := x.Retrying; e != nil {
+		line("tries again", "failed "+e.At.Format(time.RFC3339)+": "+e.Code+": "+e.Message)
+		line("what to do", e.Hint)
+		line("more", moreAbout(e.Code))
+	}
 	if len(x.Types) > 0 {
 		b.WriteString("\n")
 		t := newTable("TYPE", ">FILES", ">LINES", ">INSERTED", ">UPDATED", ">UNCHANGED", ">SUPERSEDED", ">DELETED", ">GHOSTS")

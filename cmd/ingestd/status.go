@@ -20,7 +20,7 @@ func newStatusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Show, for each payer, how fresh its data is, and why",
 		Long: `Shows, for each payer of the configuration, its state, how old what is published of it is, when it was last published, when it is due
-next, what the last export brought, and why it was not published and what to do, if it was not.
+next, what the last export brought, and why it was not published, or is not yet, and what to do.
 
 With --watch, it goes on until Ctrl-C: on a terminal it draws anew every --interval; elsewhere it prints a block (a line of JSON with
 --output json) each time a payer's state, export or error changes.`,
@@ -105,18 +105,25 @@ func printStatus(out io.Writer, status []ops.PayerStatus, now time.Time) error {
 			fmt.Fprintf(&b, "\n%s: instances have different configurations: %s\n  what to do: give all the same file, and reload them\n",
 				s.Payer, mismatchText(s.ConfigMismatch))
 		}
-		if s.LastError == nil {
-			continue
+		if e := s.LastError; e != nil {
+			writeError(&b, fmt.Sprintf("%s: export %d", s.Payer, e.ExportID), e)
 		}
-		fmt.Fprintf(&b, "\n%s: export %d: %s: %s\n", s.Payer, s.LastError.ExportID, s.LastError.Code, printable(s.LastError.Message))
-		if hint := cmp.Or(s.LastError.Hint, moreAbout(s.LastError.Code)); hint != "" {
-			fmt.Fprintf(&b, "  what to do: %s\n", printable(hint))
+		if e := s.Retrying; e != nil {
+			writeError(&b, fmt.Sprintf("%s: export %d tries again, failed %s", s.Payer, e.ExportID, ago(&e.At, now)), e)
 		}
 	}
 	if _, err := io.WriteString(out, b.String()); err != nil {
 		return fmt.Errorf("print the status: %w", err)
 	}
 	return nil
+}
+
+// writeError writes why something failed, and what to do.
+func writeError(b *strings.Builder, what string, e *ops.ErrorSummary) {
+	fmt.Fprintf(b, "\n%s: %s: %s\n", what, e.Code, printable(e.Message))
+	if hint := cmp.Or(e.Hint, moreAbout(e.Code)); hint != "" {
+		fmt.Fprintf(b, "  what to do: %s\n", printable(hint))
+	}
 }
 
 func ago(t *time.Time, now time.Time) string {

@@ -42,6 +42,7 @@ type ExportDetail struct {
 	Attachments  store.Attachments  `json:"attachments"`
 	Types        []store.TypeLedger `json:"types"`
 	LastError    *ErrorSummary      `json:"last_error"`
+	Retrying     *ErrorSummary      `json:"retrying,omitempty"`
 }
 
 // Status returns the state of all payers.
@@ -87,7 +88,7 @@ func (d Direct) Export(ctx context.Context, id int64) (ExportDetail, error) {
 	}
 	detail := ExportDetail{
 		ExportSummary: Summarize(x, time.Now()), Trigger: x.Trigger, Since: x.Since, AcceptedAt: orNil(x.KickedOffAt),
-		ManifestAt: orNil(x.ManifestAt), LoadedAt: orNil(x.LoadedAt), LastError: d.told(lastError(x)),
+		ManifestAt: orNil(x.ManifestAt), LoadedAt: orNil(x.LoadedAt), LastError: d.told(lastError(x)), Retrying: retrying(x),
 	}
 	detail.Waiting = waitingFor(x, d.Payers(), time.Now())
 	if x.State == store.StatePolling {

@@ -34,13 +34,15 @@ type PayerStatus struct {
 	ConfigMismatch map[string]string `json:"config_mismatch,omitempty"`
 	LastExport     *ExportSummary    `json:"last_export"`
 	LastError      *ErrorSummary     `json:"last_error"`
+	// Retrying is what failed last of an export that is not over, and is tried again; null where that has gone on since.
+	Retrying *ErrorSummary `json:"retrying,omitempty"`
 }
 
 // StateWaiting is the state of a payer whose export is due and has not had its turn: as many run as may, or the payer is in its
 // blackout.
 const StateWaiting = "waiting"
 
-// ErrorSummary is why the last export was not published.
+// ErrorSummary is why an export was not published, or why something of it is tried again.
 type ErrorSummary struct {
 	ExportID int64     `json:"export_id"`
 	At       time.Time `json:"at"`
@@ -147,6 +149,14 @@ func lastError(x store.Export) *ErrorSummary {
 	return &ErrorSummary{ExportID: x.ID, At: at.UTC(), Code: x.ErrorCode, Message: x.Error, Hint: x.Hint}
 }
 
+// retrying is what failed last of an export that is not over; nil where it is over, held, or has gone on since.
+func retrying(x store.Export) *ErrorSummary {
+	if x.Trouble.At.IsZero() || !x.State.Active() || x.State == store.StateHeld {
+		return nil
+	}
+	return &ErrorSummary{ExportID: x.ID, At: x.Trouble.At.UTC(), Code: x.Trouble.Code, Message: x.Trouble.Text, Hint: x.Trouble.Hint}
+}
+
 func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerStatus {
 	status := PayerStatus{Payer: p.Name, State: "never"}
 	if last := known.Last; last.ID != 0 {
@@ -163,7 +173,7 @@ func payerStatus(p config.Payer, known store.PayerState, now time.Time) PayerSta
 		if last.State == store.StatePolling && !last.StalledAt.IsZero() {
 			status.StalledSince = &last.StalledAt
 		}
-		status.LastError = lastError(last)
+		status.LastError, status.Retrying = lastError(last), retrying(last)
 	}
 	if !p.Enabled && (status.State == "never" || status.State == "idle") {
 		status.State = "disabled"

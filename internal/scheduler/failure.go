@@ -174,10 +174,16 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		if err := note(wait); err != nil && !store.IsStale(err) {
 			return err
 		}
+		if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
+			return err
+		}
 		return river.JobSnooze(wait)
 	case export.ActionRestart:
 		if x.Restarts < maxRestarts {
 			log.WarnContext(ctx, "starting the export again: its job is given up", "error", safe)
+			if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
+				return err
+			}
 			return finish(ctx, e, job, func(tx pgx.Tx) error {
 				if err := e.store.RestartTx(ctx, tx, x.ID, x.Generation); err != nil {
 					return err
@@ -190,6 +196,9 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 			wait = e.withinTime(x, max(wait, backoffDelay(len(job.Errors))))
 			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
 			if err := note(wait); err != nil && !store.IsStale(err) {
+				return err
+			}
+			if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
 				return err
 			}
 			e.retries.put(job.ID, wait)
@@ -206,6 +215,16 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 		return e.failTx(ctx, tx, x, failure)
 	})
+}
+
+// tellTrouble stores why a job is put off or tried again, for 'ingestd status', which shows no log.
+func tellTrouble[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], x store.Export, failure store.Failure, safe string) error {
+	file := -1
+	if load, ok := any(job.Args).(loadFileArgs); ok {
+		file = load.File
+	}
+	failure.Text = safe
+	return e.store.NoteTrouble(ctx, x.ID, x.Generation, file, failure)
 }
 
 // longestFilePatience bounds the wait for a file whose host refused it without saying for how long: others of the export wait with it.

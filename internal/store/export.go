@@ -121,6 +121,8 @@ type Export struct {
 	Error     string // may hold what the payer said, hence PHI: for operators, never for logs
 	Hint      string
 
+	Trouble Trouble
+
 	// WantsFull says of an export that was published just now that the next one has to be full: it was granted types that were not before.
 	WantsFull bool
 
@@ -136,17 +138,19 @@ const exportColumns = `
 	id, payer, state, kind, trigger, due_at, queue, waiting, admitted_at, series, types, since, patients, granted, removes_ghosts, released_by <> '', settings,
 	adopted, status_url, separate_status, kick_off_date, progress, coalesce(progress_percent, -1), progress_at, stalled_at, old_status_urls, polls, restarts, generation, transaction_time, transaction_at, organized_by,
 	created_at, kicked_off_at, manifest_at, loaded_at, finished_at, cleaned_up_at, error_code, error, hint,
+	trouble_at, trouble_code, trouble, trouble_hint, coalesce(trouble_file, -1),
 	lines, bytes, wire_bytes, inserted, updated, unchanged, superseded, deleted, ghosts, quarantined`
 
 func scanExport(row pgx.CollectableRow) (Export, error) {
 	var e Export
-	var progress, stalled *time.Time
+	var progress, stalled, trouble *time.Time
 	var due, admitted, date, transaction, kickedOff, manifest, loaded, finished, cleaned *time.Time
 	err := row.Scan(&e.ID, &e.Payer, &e.State, &e.Kind, &e.Trigger, &due, &e.Queue, &e.Waiting, &admitted, &e.Series, &e.Types, &e.Since,
 		&e.Patients, &e.Granted, &e.RemovesGhosts, &e.Released, &e.Settings,
 		&e.Adopted, &e.StatusURL, &e.SeparateStatus, &date, &e.Progress, &e.ProgressPercent,
 		&progress, &stalled, &e.OldStatusURLs, &e.Polls, &e.Restarts, &e.Generation, &e.TransactionTime, &transaction, &e.OrganizedBy,
 		&e.CreatedAt, &kickedOff, &manifest, &loaded, &finished, &cleaned, &e.ErrorCode, &e.Error, &e.Hint,
+		&trouble, &e.Trouble.Code, &e.Trouble.Text, &e.Trouble.Hint, &e.Trouble.File,
 		&e.Lines, &e.Bytes, &e.WireBytes, &e.Inserted, &e.Updated, &e.Unchanged, &e.Superseded, &e.Deleted, &e.Ghosts,
 		&e.Quarantined)
 	if err != nil {
@@ -155,6 +159,7 @@ func scanExport(row pgx.CollectableRow) (Export, error) {
 	e.DueAt, e.AdmittedAt, e.KickOffDate, e.TransactionAt = orZero(due), orZero(admitted), orZero(date), orZero(transaction)
 	e.KickedOffAt, e.ManifestAt, e.LoadedAt, e.FinishedAt = orZero(kickedOff), orZero(manifest), orZero(loaded), orZero(finished)
 	e.CleanedUpAt, e.ProgressAt, e.StalledAt = orZero(cleaned), orZero(progress), orZero(stalled)
+	e.Trouble.At = orZero(trouble)
 	return e, nil
 }
 
@@ -306,7 +311,7 @@ func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation
 	return change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'polling', adopted = false, status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
-			progress = '', progress_percent = NULL, progress_at = NULL, stalled_at = NULL
+			progress = '', progress_percent = NULL, progress_at = NULL, stalled_at = NULL, trouble_at = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date))
 }
 
@@ -319,7 +324,8 @@ func (s *Store) NotePoll(ctx context.Context, id int64, generation int, progress
 	return change(ctx, s.pool, `
 		UPDATE ingest.export SET polls = polls + 1, progress = $3, progress_percent = $4, job_due_at = now() + $5::interval,
 			progress_at = CASE WHEN progress = $3 THEN progress_at ELSE now() END,
-			stalled_at = CASE WHEN progress = $3 THEN stalled_at END
+			stalled_at = CASE WHEN progress = $3 THEN stalled_at END,
+			trouble_at = CASE WHEN trouble_file IS NOT NULL THEN trouble_at END
 		WHERE id = $1 AND generation = $2 AND state = 'polling'`, id, generation, cleanText(progress), known, next)
 }
 
@@ -392,7 +398,7 @@ func (s *Store) CancelTx(ctx context.Context, tx pgx.Tx, id int64, reason string
 func (s *Store) ReleaseTx(ctx context.Context, tx pgx.Tx, id int64, by string) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
-		SET state = 'publishing', released_by = $2, error_code = '', error = '', hint = '', job_due_at = now()
+		SET state = 'publishing', released_by = $2, error_code = '', error = '', hint = '', job_due_at = now(), trouble_at = NULL
 		WHERE id = $1 AND state = 'held'`, id, by)
 }
 

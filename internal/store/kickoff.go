@@ -59,7 +59,7 @@ func (s *Store) AdoptTx(ctx context.Context, tx pgx.Tx, id int64, generation int
 	return change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'polling', adopted = true, status_url = $3, kick_off_date = created_at, kicked_off_at = now(),
-			job_due_at = now(), polls = 0, progress = '', progress_percent = NULL
+			job_due_at = now(), polls = 0, progress = '', progress_percent = NULL, trouble_at = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL))
 }
 

@@ -94,7 +94,8 @@ func (s *Store) ManifestTx(ctx context.Context, tx pgx.Tx, id int64, generation 
 	err = change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = $2, transaction_time = $3, transaction_at = $4, expires_at = $5, organized_by = $6, manifest_at = now(), job_due_at = now(),
-			loaded_at = CASE WHEN $2 = 'publishing' THEN now() END, progress = '', progress_percent = NULL
+			loaded_at = CASE WHEN $2 = 'publishing' THEN now() END, progress = '', progress_percent = NULL,
+			trouble_at = CASE WHEN trouble_file IS NOT NULL THEN trouble_at END
 		WHERE id = $1`,
 		id, state, cleanText(m.TransactionTime), orNull(m.TransactionAt), orNull(m.ExpiresAt), clip(m.OrganizedBy, 64))
 	if err != nil || !left {

@@ -30,6 +30,8 @@ func TestOverview_shows_trouble_first_and_why(t *testing.T) {
 		SELECT id, n, n, 'output', 'Patient', 'https://x/?sig=sEcReT', false, CASE n WHEN 1 THEN 'loaded' ELSE 'queued' END, 250 / n, 1000, 500
 		FROM ingest.export, generate_series(1, 2) AS n WHERE payer = 'busy'`)
 	s.execute(`INSERT INTO ingest.incident (payer, event, code, export_id, exports, opened_at) VALUES ('busy', 'failed', 'server_error', 1, 3, now() - '1 day'::interval)`)
+	s.execute(`UPDATE ingest.export SET trouble_at = now(), trouble_code = 'unavailable', trouble = 'file 2: <b>503</b>', trouble_hint = 'it goes on by itself'
+		WHERE payer IN ('busy', 'held_back', 'calm')`)
 	b := s.browser()
 	b.signIn("dana", "secret")
 	b.post("/payers/at_rest/pause", nil)
@@ -45,7 +47,7 @@ func TestOverview_shows_trouble_first_and_why(t *testing.T) {
 	for _, want := range []string{
 		"server_error", "ask the payer", "&lt;script&gt;alert(1)", "ghost_guard", "/exports/5/release", "failing for", "3 exports",
 		`value="37"`, "1 of 2 files", "375 lines", "stale for", "paused by dana", "/payers/at_rest/resume", "Last 2 runs: 1 failed, 1 published.",
-		"no runs yet", "<b>0</b> of 0 instances alive",
+		"no runs yet", "<b>0</b> of 0 instances alive", "file 2: &lt;b&gt;503", "it goes on by itself",
 	} {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("the overview does not say %q", want)
@@ -55,6 +57,12 @@ func TestOverview_shows_trouble_first_and_why(t *testing.T) {
 		if strings.Contains(a.body, never) {
 			t.Errorf("the overview says %q", never)
 		}
+	}
+	if got := strings.Count(a.body, "tries again"); got != 1 { // one is over, and one waits for an operator
+		t.Errorf("%d exports are said to try again, want 1", got)
+	}
+	if page := b.get("/exports/6").body; !strings.Contains(page, "tries again") || !strings.Contains(page, "it goes on by itself") {
+		t.Error("the page of an export does not say why it tries again")
 	}
 	for query, shown := range map[string]int{"": 7, "?q=LATE": 1, "?state=failed": 1, "?state=held": 1, "?state=stale": 1, "?state=running&q=us": 1, "?q=zzz": 0, "?state=good": 1} {
 		body := b.get("/" + query).body

@@ -40,6 +40,7 @@ type row struct {
 	PausedBy    string
 	Mismatch    string
 	Error       *ops.ErrorSummary
+	Retrying    *ops.ErrorSummary
 	Incidents   []store.Incident
 	Strip       strip
 }
@@ -48,7 +49,7 @@ func newRow(s ops.PayerStatus, now time.Time) row {
 	r := row{
 		Payer: s.Payer, State: s.State, Last: s.LastExport, LastSuccess: orZero(s.LastSuccess), StaleSince: orZero(s.StaleSince),
 		SLO: time.Duration(s.FreshnessSLOSeconds * float64(time.Second)), NextRun: orZero(s.NextRun), Stalled: orZero(s.StalledSince),
-		PausedAt: orZero(s.PausedAt), PausedBy: s.PausedBy, Error: s.LastError, Mismatch: mismatchText(s.ConfigMismatch),
+		PausedAt: orZero(s.PausedAt), PausedBy: s.PausedBy, Error: s.LastError, Retrying: s.Retrying, Mismatch: mismatchText(s.ConfigMismatch),
 	}
 	if s.FreshnessSeconds != nil {
 		r.FreshAt = now.Add(-time.Duration(*s.FreshnessSeconds * float64(time.Second))).Round(time.Second)
