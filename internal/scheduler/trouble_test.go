@@ -20,7 +20,7 @@ func TestTrouble_tells_why_an_export_tries_again_until_that_has_gone_on(t *testi
 	p.members = fmt.Sprintf(`},{"type":"Coverage","url":"%s/file/coverage"`, p.url)
 	p.files = map[string]string{"coverage": `{"resourceType":"Coverage","id":"c"}` + "\n"}
 	const words = "Jane Doe, MRN 4711" // of the payer: not for those who may not see PHI
-	var step atomic.Int32 // which one is refused
+	var step atomic.Int32              // which one is refused
 	refuses := func(w http.ResponseWriter, n int32) bool {
 		if step.Load() != n {
 			return false
@@ -62,7 +62,9 @@ func TestTrouble_tells_why_an_export_tries_again_until_that_has_gone_on(t *testi
 			t.Errorf("got %+v, want the refusal of the %s, of file %d, without the payer's words", got, want.phase, want.file)
 		}
 		if want.phase == export.PhaseFile { // it is not over when another file is loaded
-			wait(t, "the other file", func() bool { return number(t, s, `SELECT count(*) FROM ingest.export_file WHERE state = 'loaded'`) == 1 })
+			wait(t, "the other file", func() bool {
+				return number(t, s, `SELECT count(*) FROM ingest.export_file WHERE state = 'loaded'`) == 1
+			})
 			if trouble().At.IsZero() {
 				t.Error("a file that was loaded ends the trouble of another one")
 			}
