@@ -182,7 +182,7 @@ func (c checker) listeners(config *Config) {
 		}
 	}
 	host, port, err := net.SplitHostPort(config.Admin.Listen)
-	if err == nil && config.Admin.Token == "" && !isLoopback(host) {
+	if err == nil && config.Admin.Token == "" && !IsLoopbackHost(host) {
 		c.at("admin.token", "is missing: expected a reference to a token, because admin.listen %s is not a loopback address",
 			excerpt(config.Admin.Listen))
 	}
@@ -200,11 +200,6 @@ func isPort(text string) bool {
 	return err == nil
 }
 
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
-}
-
 // url reports a URL that is not https, or that carries what does not belong there; http is for loopback hosts. It does
 // not repeat the URL, in which a password may stand.
 func (c checker) url(key, text, example string, query bool) {
@@ -218,7 +213,7 @@ func (c checker) url(key, text, example string, query bool) {
 		c.at(key, "expected a URL without a query")
 	case strings.Contains(text, "#"):
 		c.at(key, "expected a URL without a fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !IsLoopbackHost(u.Hostname()):
 		c.at(key, "http is for loopback hosts only: expected https")
 	}
 }

@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"net/netip"
+	"strings"
+)
 
 // ComparableHost is the form in which the names of hosts are compared: without a final dot, and ASCII in lower case. All but A to Z
 // stays as it is: Unicode's small letter of İ is i, and net/http asks for another host (IDNA).
@@ -11,4 +14,12 @@ func ComparableHost(host string) string {
 		}
 		return r
 	}, strings.TrimSuffix(host, "."))
+}
+
+// IsLoopbackHost reports whether the host of a URL, without its port, is loopback by its mere name: plain http is for those alone. Nothing
+// is looked up.
+func IsLoopbackHost(host string) bool {
+	host = ComparableHost(host)
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }

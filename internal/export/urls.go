@@ -3,7 +3,6 @@ package export
 import (
 	"errors"
 	"net"
-	"net/netip"
 	"net/url"
 	"strings"
 
@@ -57,16 +56,8 @@ func (c *Client) resolve(at *url.URL, text string) (*url.URL, error) {
 		return nil, errors.New("the URL names no host")
 	case u.User != nil:
 		return nil, errors.New("the URL holds user information")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !config.IsLoopbackHost(u.Hostname()):
 		return nil, errors.New("the URL is plain http at " + u.Hostname())
 	}
 	return u, nil
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }

@@ -366,6 +366,17 @@ func TestClient_sends_its_token_nowhere_else_and_names_what_is_no_API(t *testing
 			t.Errorf("%q is taken for a server", server)
 		}
 	}
+	for server, taken := range map[string]bool{
+		"http://10.1.2.3:8090": false, "http://ingest.example": false, "http://localhost.example": false, "https://ingest.example": true,
+		"http://localhost:8090": true, "http://[::1]:8090": true,
+	} {
+		if _, err := NewClient(server, "secret"); (err == nil) != taken || err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s, with a token: %v", server, err)
+		}
+		if _, err := NewClient(server, ""); err != nil {
+			t.Errorf("%s, without a token: %v", server, err)
+		}
+	}
 	d := newDirect(t)
 	redirects := newHTTP(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, listen(t, d, "").URL+r.URL.Path, http.StatusTemporaryRedirect)

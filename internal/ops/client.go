@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"ingestd/internal/config"
 	"ingestd/internal/fhir"
 	"ingestd/internal/scheduler"
 	"ingestd/internal/store"
@@ -32,11 +33,15 @@ type Client struct {
 	http  *http.Client
 }
 
-// NewClient returns a client of the admin listener at an http or https URL. The token may be empty, for one without.
+// NewClient returns a client of the admin listener at an http or https URL. The token may be empty, for one without; with one, http is for
+// loopback hosts alone, as everywhere.
 func NewClient(server, token string) (*Client, error) {
 	base, err := url.Parse(strings.TrimRight(server, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" || base.User != nil || base.RawQuery != "" {
 		return nil, errors.New("expected the URL of a daemon's admin listener, such as http://127.0.0.1:8090")
+	}
+	if token != "" && base.Scheme == "http" && !config.IsLoopbackHost(base.Hostname()) {
+		return nil, errors.New("a token is not sent in the clear: expected https, or the loopback end of a tunnel, such as http://127.0.0.1:8090")
 	}
 	return &Client{base: base, token: token, http: &http.Client{
 		Timeout: clientTimeout,

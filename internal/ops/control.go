@@ -62,7 +62,7 @@ func (d Direct) told(e *ErrorSummary) *ErrorSummary {
 	return e
 }
 
-// Exports lists the newest exports first.
+// Exports lists the newest exports first. The error is a *scheduler.UnknownPayerError for the name of no payer.
 func (d Direct) Exports(ctx context.Context, f ExportFilter) ([]ExportSummary, error) {
 	if f.Limit == 0 {
 		f.Limit = defaultLimit
@@ -70,6 +70,11 @@ func (d Direct) Exports(ctx context.Context, f ExportFilter) ([]ExportSummary, e
 	exports, err := d.Store.ExportsIn(ctx, f.Payer, f.State, f.Limit)
 	if err != nil {
 		return nil, err
+	}
+	if len(exports) == 0 {
+		if err := d.knows(ctx, f.Payer); err != nil {
+			return nil, err
+		}
 	}
 	now, payers := time.Now(), d.Payers()
 	summaries := make([]ExportSummary, 0, len(exports))
@@ -170,6 +175,20 @@ func (d Direct) named(payer string) ([]string, error) {
 		return nil, &scheduler.UnknownPayerError{Name: payer}
 	}
 	return names, nil
+}
+
+// knows returns a *scheduler.UnknownPayerError for the name of a payer that is neither in the configuration nor has ever had an export:
+// an empty list would hide a mistyped one.
+func (d Direct) knows(ctx context.Context, payer string) error {
+	_, unknown := d.named(payer)
+	if unknown == nil {
+		return nil
+	}
+	exports, err := d.Store.Exports(ctx, payer, 1)
+	if err != nil || len(exports) > 0 {
+		return err
+	}
+	return unknown
 }
 
 // ofExport says of which export there is none; other errors of the engine say it themselves.

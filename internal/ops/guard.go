@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"ingestd/internal/config"
 )
 
 // How many wrong tokens an address may send: some at once, and then one every few seconds.
@@ -195,7 +197,5 @@ func isLoopbackHost(host string) bool {
 	if err != nil || u.Host != host {
 		return false
 	}
-	name := u.Hostname()
-	ip, err := netip.ParseAddr(name)
-	return strings.EqualFold(strings.TrimSuffix(name, "."), "localhost") || err == nil && ip.IsLoopback()
+	return config.IsLoopbackHost(u.Hostname())
 }

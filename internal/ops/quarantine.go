@@ -43,11 +43,17 @@ func quarantinedLine(q store.QuarantinedLine) QuarantinedLine {
 	}
 }
 
-// Quarantine lists the lines that could not be loaded, those of the newest export first.
+// Quarantine lists the lines that could not be loaded, those of the newest export first. The error is a *scheduler.UnknownPayerError for the
+// name of no payer.
 func (d Direct) Quarantine(ctx context.Context, f store.QuarantineFilter, limit int) ([]QuarantinedLine, error) {
 	lines, err := d.Store.Quarantine(ctx, f, limit)
 	if err != nil {
 		return nil, err
+	}
+	if len(lines) == 0 {
+		if err := d.knows(ctx, f.Payer); err != nil {
+			return nil, err
+		}
 	}
 	list := make([]QuarantinedLine, 0, len(lines))
 	for _, q := range lines {

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"net/url"
 	"testing"
+
+	"ingestd/internal/config"
 )
 
 // FuzzHosts proves that however an address or a loopback name is written, it is judged as the address that it is.
@@ -16,7 +18,7 @@ func FuzzHosts(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host string) {
 		once := normalHost(host)
-		loopback := isLoopbackHost(host)
+		loopback := config.IsLoopbackHost(once)
 		addr, err := netip.ParseAddr(once)
 		if err == nil && addr.Is4In6() {
 			t.Errorf("%q is compared as %s, which is the same address as %s", host, once, addr.Unmap())
@@ -27,7 +29,7 @@ func FuzzHosts(f *testing.F) {
 		if loopback && err != nil && once != "localhost" {
 			t.Errorf("%q counts as loopback", host)
 		}
-		if u, err := url.Parse("http://" + host + "/"); err == nil && checkScheme(u) == nil && !isLoopbackHost(u.Hostname()) {
+		if u, err := url.Parse("http://" + host + "/"); err == nil && checkScheme(u) == nil && !config.IsLoopbackHost(normalHost(u.Hostname())) {
 			t.Errorf("plain http to %q is allowed", host)
 		}
 	})

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"ingestd/internal/config"
 )
 
 // Resolver looks up the addresses of a host name. *net.Resolver is one.
@@ -167,15 +169,5 @@ func normalHost(host string) string {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.Unmap().WithZone("").String()
 	}
-	return strings.ToLower(host)
-}
-
-// isLoopbackHost reports whether a URL's host is loopback by its mere name: plain http is for those only.
-func isLoopbackHost(host string) bool {
-	host = normalHost(host)
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.IsLoopback()
+	return config.ComparableHost(host)
 }

@@ -201,7 +201,7 @@ func checkScheme(u *url.URL) error {
 	switch {
 	case u.Scheme == "https":
 		return nil
-	case u.Scheme == "http" && isLoopbackHost(u.Hostname()):
+	case u.Scheme == "http" && config.IsLoopbackHost(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
 		return &Error{

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 
@@ -63,21 +62,13 @@ func checkEndpoint(u *url.URL) error {
 		return errors.New("it has a fragment")
 	case u.Scheme == "https":
 		return nil
-	case u.Scheme == "http" && isLoopback(u.Hostname()):
+	case u.Scheme == "http" && config.IsLoopbackHost(u.Hostname()):
 		return nil
 	case u.Scheme == "http":
 		return errors.New("it is http: https is required except on loopback")
 	default:
 		return fmt.Errorf("its scheme is %q: https is required", truncate(u.Scheme, 20))
 	}
-}
-
-func isLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
 }
 
 // headersFor sets the payer's extra headers on a request to the FHIR server's own origin, and takes them off one that a

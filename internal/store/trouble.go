@@ -14,7 +14,7 @@ type Trouble struct {
 	File int       // the ordinal of the file that it is about; -1 for none
 }
 
-// troublePause is how often it is noted at most that jobs of an export fail for the same reason: of thousands of files, all may.
+// troublePause is how often it is noted at most that files of an export fail for the same reason: of thousands, all may.
 const troublePause = 10 * time.Second
 
 // NoteTrouble stores why a job of this generation of an export is tried again, for those who look at it meanwhile. file is the ordinal of the
@@ -23,7 +23,7 @@ func (s *Store) NoteTrouble(ctx context.Context, id int64, generation, file int,
 	_, err := s.pool.Exec(ctx, `
 		UPDATE ingest.export SET trouble_at = now(), trouble_code = $4, trouble = $5, trouble_hint = $6, trouble_file = nullif($3, -1)
 		WHERE id = $1 AND generation = $2 AND state IN ('starting', 'polling', 'loading', 'publishing')
-			AND (trouble_at IS NULL OR trouble_code <> $4 OR trouble_at < now() - $7::interval)`,
+			AND ($3 = -1 OR trouble_at IS NULL OR trouble_code <> $4 OR trouble_at < now() - $7::interval)`,
 		id, generation, file, f.Code, cleanText(f.Text), cleanText(f.Hint), troublePause)
 	if err != nil {
 		return fmt.Errorf("note why export %d is tried again: %w", id, err)

@@ -255,7 +255,7 @@ var mutants = []mutant{
 	},
 	{
 		"plain http is for loopback", "internal/outbound/transport.go",
-		`case u.Scheme == "http" && isLoopbackHost(u.Hostname()):`, `case u.Scheme == "http" && (isLoopbackHost(u.Hostname()) || true):`,
+		`case u.Scheme == "http" && config.IsLoopbackHost(u.Hostname()):`, `case u.Scheme == "http" && (config.IsLoopbackHost(u.Hostname()) || true):`,
 		"internal/outbound", "TestTransport_takes_plain_http",
 	},
 	{
