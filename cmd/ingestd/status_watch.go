@@ -148,9 +148,6 @@ func watchKey(status []ops.PayerStatus) string {
 		if s.LastError != nil {
 			fmt.Fprintf(&b, " %d %s %q", s.LastError.ExportID, s.LastError.Code, s.LastError.Message)
 		}
-		if s.Retrying != nil {
-			fmt.Fprintf(&b, " again %s", s.Retrying.Code)
-		}
 		b.WriteByte('\n')
 	}
 	return b.String()

@@ -19,7 +19,6 @@ func ComparableHost(host string) string {
 // IsLoopbackHost reports whether the host of a URL, without its port, is loopback by its mere name: plain http is for those alone. Nothing
 // is looked up.
 func IsLoopbackHost(host string) bool {
-	host = ComparableHost(host)
-	addr, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+	addr, err := netip.ParseAddr(host) // with a final dot it is a name, to be looked up
+	return ComparableHost(host) == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }

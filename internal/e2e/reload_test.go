@@ -60,11 +60,8 @@ func (s *site) metrics(p *process) string {
 
 func (s *site) wantMetrics(p *process, lines ...string) {
 	s.t.Helper()
-	text := s.metrics(p)
-	for _, line := range lines {
-		if !strings.Contains(text, "\n"+line+"\n") {
-			s.t.Errorf("/metrics has no %q", line)
-		}
+	for _, line := range lines { // what is logged is counted a moment later
+		s.wait("the metric "+line, func() bool { return strings.Contains(s.metrics(p), "\n"+line+"\n") })
 	}
 }
 

@@ -18,6 +18,7 @@ type kickedOff struct {
 	export.KickOff
 
 	adopted bool
+	covers  func(resourceType string) bool // what the authorization covers once it was accepted
 }
 
 // reusedWait is how long a payer is left alone that answered a kick-off with an old job, where limits.poll_max does not say:
@@ -47,7 +48,7 @@ func (e *Engine) kickOff(ctx context.Context, x store.Export, p Payer) (kickedOf
 		failpoint.Here(failpoint.KickOffAccepted)
 		old, lookUp := e.store.ExportAt(ctx, x.Payer, answer.StatusURL, x.ID)
 		if lookUp != nil { // unknown, which is as it should be; or Postgres is away, and what was accepted is kept all the same
-			return kickedOff{KickOff: answer}, nil
+			return kickedOff{KickOff: answer, covers: coversNow(asking, p, x)}, nil
 		}
 		e.endOld(ctx, x, client, answer.StatusURL, old)
 		if err := e.store.EndKickOff(ctx, x.ID, x.Generation, inDoubt); err != nil {

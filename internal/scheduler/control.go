@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,7 +25,7 @@ func (e *StateError) Error() string {
 type SeriesChangedError struct{ ID int64 }
 
 func (e *SeriesChangedError) Error() string {
-	return fmt.Sprintf("export %d asked for other resources than the configuration does now (server, level, group, filters, elements or patients)", e.ID)
+	return fmt.Sprintf("export %d asked for other resources than the configuration does now (server, level, group, types, filters, elements or patients)", e.ID)
 }
 
 // Release lets a held export be published as it is, by an operator's decision. The error is store.ErrNoExport, a
@@ -82,7 +83,7 @@ func (e *Engine) Retry(ctx context.Context, id int64, by store.Actor) (retried i
 		if !ok {
 			return &UnknownPayerError{x.Payer}
 		}
-		if x.Series != series(p.Config) {
+		if x.Series != series(p.Config) || !asksForNoMore(x.Types, sortedTypes(p.Config)) {
 			return &SeriesChangedError{ID: id}
 		}
 		request := store.NewExport{
@@ -100,6 +101,15 @@ func (e *Engine) Retry(ctx context.Context, id int64, by store.Actor) (retried i
 		})
 	})
 	return retried, err
+}
+
+// asksForNoMore reports whether an export of some types asks for none beyond those of the configuration, where none are all: the token covers
+// the latter, and what it does not cover a payer leaves out without a word (protocol.md TOK-4).
+func asksForNoMore(types, configured []string) bool {
+	if len(configured) == 0 {
+		return true
+	}
+	return len(types) > 0 && !slices.ContainsFunc(types, func(resourceType string) bool { return !slices.Contains(configured, resourceType) })
 }
 
 func (e *Engine) auditExportTx(ctx context.Context, tx pgx.Tx, by store.Actor, action string, x store.Export) error {

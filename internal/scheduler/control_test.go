@@ -71,6 +71,13 @@ func TestRetry_asks_again_for_the_same(t *testing.T) {
 	if _, err := e.Retry(ctx, id, alice); !isA[*SeriesChangedError](err) {
 		t.Errorf("retry of what the configuration does not ask for by now: got %v", err)
 	}
+	execute(t, s, `UPDATE ingest.export SET series = (SELECT series FROM ingest.export WHERE id = $1 - 1) WHERE id = $1`, id)
+	for _, types := range []string{"{}", "{Coverage,Patient}", "{Coverage}"} { // Patient is configured by now, and what the token covers
+		execute(t, s, `UPDATE ingest.export SET types = $1 WHERE id = $2`, types, id)
+		if _, err := e.Retry(ctx, id, alice); !isA[*SeriesChangedError](err) {
+			t.Errorf("retry of an export of %s: got %v", types, err)
+		}
+	}
 	execute(t, s, `UPDATE ingest.export SET payer = 'gone' WHERE id = $1`, id)
 	if _, err := e.Retry(ctx, id, alice); !isA[*UnknownPayerError](err) {
 		t.Errorf("retry for a payer that has left: got %v", err)

@@ -66,16 +66,42 @@ func grantsOf(p *Payer, types ...string) *atomic.Pointer[[]string] {
 	return answers
 }
 
+// granting is a payer whose grants a test decides, and whose n-th export is as of the n-th of January 2026.
+func granting(t *testing.T, change func(*config.Payer)) (*payer, *atomic.Pointer[[]string]) {
+	t.Helper()
+	p := newPayer(t, change)
+	p.onStatus = func(w http.ResponseWriter, n string) bool {
+		asOf(w, n)
+		return false
+	}
+	return p, grantsOf(&p.Payer)
+}
+
+// asOf answers with an empty export as of a day of January 2026.
+func asOf(w http.ResponseWriter, day string) {
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"transactionTime":"2026-01-%02sT00:00:00Z","requiresAccessToken":false,"output":[]}`, day)
+}
+
+// asUsual runs what the schedule would.
+func asUsual(t *testing.T, e *Engine, s *store.Store) store.Export {
+	t.Helper()
+	id, err := e.Start(t.Context(), "p", RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the publish", func() bool { return state(t, s, id) == store.StatePublished })
+	x, err := s.Export(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
 func TestTOK4_types_that_are_granted_later_make_the_next_export_a_full_one(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	p := newPayer(t, nil)
-	p.onStatus = func(w http.ResponseWriter, n string) bool {
-		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"transactionTime":"2026-01-%02sT00:00:00Z","requiresAccessToken":false,"output":[]}`, n)
-		return false
-	}
-	answers := grantsOf(&p.Payer)
+	p, answers := granting(t, nil)
 	var log syncBuffer
 	e := newEngine(t, s, Options{Logger: newTextLogger(&log)}, p)
 	work(t, e)
@@ -100,15 +126,7 @@ func TestTOK4_types_that_are_granted_later_make_the_next_export_a_full_one(t *te
 	} {
 		before := strings.Count(log.String(), told)
 		answers.Store(&step.granted)
-		id, err := e.Start(t.Context(), "p", RunOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		wait(t, "the publish", func() bool { return state(t, s, id) == store.StatePublished })
-		x, err := s.Export(t.Context(), id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		x := asUsual(t, e, s)
 		if x.Kind != step.kind {
 			t.Errorf("export %d, granted %v, is %s, want %s", i+1, step.granted, x.Kind, step.kind)
 		}
@@ -124,6 +142,116 @@ func TestTOK4_types_that_are_granted_later_make_the_next_export_a_full_one(t *te
 		if at := number(t, s, `SELECT extract(day FROM since AT TIME ZONE 'UTC') FROM ingest.watermark`); at != i+1 {
 			t.Errorf("after export %d the data is complete up to day %d", i+1, at)
 		}
+	}
+}
+
+func TestTOK4_types_that_are_granted_later_are_asked_for_from_the_configured_beginning_once(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	const beginning = "2025-01-01T00:00:00Z"
+	p, answers := granting(t, func(c *config.Payer) { c.Export.Since = beginning })
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	for i, step := range []struct {
+		granted []string
+		since   string
+	}{
+		{[]string{"Patient"}, beginning},
+		{[]string{"Patient", "Coverage"}, "2026-01-01T00:00:00Z"},
+		{[]string{"Patient", "Coverage"}, beginning},
+		{[]string{"Patient", "Coverage"}, "2026-01-03T00:00:00Z"},
+		{[]string{"Patient", "Coverage"}, "2026-01-04T00:00:00Z"},
+	} {
+		answers.Store(&step.granted)
+		if x := asUsual(t, e, s); x.Since != step.since {
+			t.Errorf("export %d asks for what changed since %q, want %s", i+1, x.Since, step.since)
+		}
+	}
+}
+
+func TestTOK4_a_full_export_as_of_the_same_instant_is_enough(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p, answers := granting(t, nil)
+	var day atomic.Pointer[string]
+	p.onStatus = func(w http.ResponseWriter, _ string) bool { // the payer loads rarely
+		asOf(w, *day.Load())
+		return false
+	}
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	for i, step := range []struct {
+		granted []string
+		day     string
+		kind    store.Kind
+	}{
+		{[]string{"Patient"}, "1", store.KindFull},
+		{[]string{"Patient", "Coverage"}, "2", store.KindIncremental},
+		{[]string{"Patient", "Coverage"}, "2", store.KindFull},
+		{[]string{"Patient", "Coverage"}, "2", store.KindIncremental},
+	} {
+		answers.Store(&step.granted)
+		day.Store(&step.day)
+		if x := asUsual(t, e, s); x.Kind != step.kind {
+			t.Errorf("export %d is %s, want %s", i+1, x.Kind, step.kind)
+		}
+	}
+	if n := number(t, s, `SELECT count(*) FROM ingest.watermark WHERE wants_full_at IS NOT NULL`); n != 0 {
+		t.Error("a full export is still due")
+	}
+}
+
+func TestTOK4_a_full_export_that_fails_is_tried_again_a_week_later_and_the_data_stay_fresh(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p, answers := granting(t, nil)
+	p.onKickOff = func(w http.ResponseWriter, n int) bool {
+		if n == 3 {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		return n != 3
+	}
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	want := func(kind store.Kind, types ...string) {
+		t.Helper()
+		answers.Store(&types)
+		if x := asUsual(t, e, s); x.Kind != kind {
+			t.Errorf("export %d is %s, want %s", x.ID, x.Kind, kind)
+		}
+	}
+	want(store.KindFull, "Patient")
+	want(store.KindIncremental, "Patient", "Coverage")
+	id, err := e.Start(t.Context(), "p", RunOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the refusal", func() bool { return state(t, s, id) == store.StateFailed })
+	want(store.KindIncremental, "Patient", "Coverage")
+	want(store.KindIncremental, "Patient", "Coverage")
+	if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.export SET created_at = now() - '8 days'::interval WHERE id <= $1`, id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Pool().Exec(t.Context(), `UPDATE ingest.watermark SET wants_full_at = now() - '9 days'::interval`); err != nil {
+		t.Fatal(err)
+	}
+	want(store.KindFull, "Patient", "Coverage")
+	want(store.KindIncremental, "Patient", "Coverage")
+}
+
+func TestTOK4_what_is_granted_once_the_kick_off_was_accepted_counts(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	p, answers := granting(t, nil)
+	answers.Store(&[]string{"Patient", "Claim"})
+	p.onKickOff = func(http.ResponseWriter, int) bool { // the token is refused meanwhile, and another one taken
+		answers.Store(&[]string{"Claim", "Coverage"})
+		return true
+	}
+	e := newEngine(t, s, Options{}, p)
+	work(t, e)
+	if x := asUsual(t, e, s); !slices.Equal(x.Granted, []string{"Claim"}) {
+		t.Errorf("got %v, want what is granted before and after", x.Granted)
 	}
 }
 

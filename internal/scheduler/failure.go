@@ -171,19 +171,16 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 			level = slog.LevelInfo
 		}
 		log.Log(ctx, level, waitsFor(failure.Code), "wait", wait, "error", safe)
-		if err := note(wait); err != nil && !store.IsStale(err) {
-			return err
-		}
-		if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
+		if err := note(wait); err == nil {
+			tellTrouble(ctx, e, job, x, failure, safe)
+		} else if !store.IsStale(err) {
 			return err
 		}
 		return river.JobSnooze(wait)
 	case export.ActionRestart:
 		if x.Restarts < maxRestarts {
 			log.WarnContext(ctx, "starting the export again: its job is given up", "error", safe)
-			if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
-				return err
-			}
+			tellTrouble(ctx, e, job, x, failure, safe)
 			return finish(ctx, e, job, func(tx pgx.Tx) error {
 				if err := e.store.RestartTx(ctx, tx, x.ID, x.Generation); err != nil {
 					return err
@@ -195,10 +192,9 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		if job.Attempt < job.MaxAttempts {
 			wait = e.withinTime(x, max(wait, backoffDelay(len(job.Errors))))
 			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
-			if err := note(wait); err != nil && !store.IsStale(err) {
-				return err
-			}
-			if err := tellTrouble(ctx, e, job, x, failure, safe); err != nil {
+			if err := note(wait); err == nil {
+				tellTrouble(ctx, e, job, x, failure, safe)
+			} else if !store.IsStale(err) {
 				return err
 			}
 			e.retries.put(job.ID, wait)
@@ -215,16 +211,6 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		}
 		return e.failTx(ctx, tx, x, failure)
 	})
-}
-
-// tellTrouble stores why a job is put off or tried again, for 'ingestd status', which shows no log.
-func tellTrouble[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], x store.Export, failure store.Failure, safe string) error {
-	file := -1
-	if load, ok := any(job.Args).(loadFileArgs); ok {
-		file = load.File
-	}
-	failure.Text = safe
-	return e.store.NoteTrouble(ctx, x.ID, x.Generation, file, failure)
 }
 
 // longestFilePatience bounds the wait for a file whose host refused it without saying for how long: others of the export wait with it.

@@ -2,6 +2,7 @@ package scheduler
 
 import (
 	"context"
+	"time"
 
 	"ingestd/internal/store"
 )
@@ -16,6 +17,21 @@ func granted(ctx context.Context, p Payer, x store.Export) (func(resourceType st
 		return nil, nil
 	}
 	return p.Covers(ctx)
+}
+
+// coveredWithin bounds the second look: the payer's answer is to be stored, and the token is there as a rule.
+const coveredWithin = 2 * time.Second
+
+// coversNow is granted once the kick-off was accepted: a server that withdraws types may have refused the token that was looked at, and
+// taken another one. nil where that cannot be told now: what was looked at before holds.
+func coversNow(ctx context.Context, p Payer, x store.Export) func(resourceType string) bool {
+	ctx, cancel := context.WithTimeout(ctx, coveredWithin)
+	defer cancel()
+	covers, err := granted(ctx, p, x)
+	if err != nil {
+		return nil
+	}
+	return covers
 }
 
 // covers says of which types a full export that asked for all of them can tell ghosts, beside those that were not granted at its kick-off:

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -160,6 +161,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 	var source fileLines
 	var slow bool
 	chunkSpan := e.chunkSpan(ctx, x)
+	goesOn := sync.OnceFunc(func() { e.endTrouble(ctx, x, f.Ordinal) })
 	loaded, err := e.store.LoadFile(ctx, lease, x, f, store.LoadOptions{
 		ChunkBytes: e.tuning.Load().ChunkBytes,
 		RepairText: p.Config.Load.RepairText,
@@ -181,6 +183,7 @@ func (w *loadFileWorker) load(ctx context.Context, job *river.Job[loadFileArgs],
 		OnChunk: func(c store.Chunk) {
 			e.observer.ChunkStaged(x.Payer, c)
 			chunkSpan(c)
+			goesOn()
 		},
 	})
 	e.observer.FileRead(x.Payer, source.wireBytes())

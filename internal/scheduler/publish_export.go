@@ -81,6 +81,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		ErrorsMaxShare:     p.Config.Load.ErrorsMaxShare,
 		GhostMaxShare:      p.Config.Load.GhostMaxShare,
 		History:            p.Config.Load.History,
+		FromBeginning:      fromBeginning(p.Config, x),
 		Newcomers:          newcomers(p.Config, x),
 		Partial:            !whole,
 		Covers:             e.covers(ctx, p, x),
@@ -130,7 +131,7 @@ func (w *publishExportWorker) Work(ctx context.Context, job *river.Job[publishEx
 		"superseded", published.Superseded, "deleted", published.Deleted, "ghosts", published.Ghosts,
 		"quarantined", published.Quarantined, "seconds", time.Since(x.CreatedAt).Seconds())
 	if published.WantsFull {
-		log.WarnContext(ctx, "types are granted that were not before: the next export is a full one, for what they hold already")
+		log.WarnContext(ctx, "types are granted that were not before: a full export is due, for what they hold already")
 	}
 	e.observer.ExportEnded(x.Payer, published)
 	if options.Attachments != nil {
@@ -166,7 +167,7 @@ func (e *Engine) nextWatermark(ctx context.Context, p config.Payer, x store.Expo
 			return time.Time{}, err
 		}
 		if complete.IsZero() { // what lies before the configured beginning nobody asks for
-			complete, _ = time.Parse(time.RFC3339Nano, p.Export.Since)
+			complete = beginning(p)
 		}
 		since, err := time.Parse(time.RFC3339Nano, x.Since)
 		if err != nil || complete.IsZero() || since.After(complete) {
@@ -174,6 +175,13 @@ func (e *Engine) nextWatermark(ctx context.Context, p config.Payer, x store.Expo
 		}
 	}
 	return watermark(x, time.Now()), nil
+}
+
+// fromBeginning reports whether an export of what changed asked for all that is configured to be asked for.
+func fromBeginning(p config.Payer, x store.Export) bool {
+	first := beginning(p)
+	since, err := time.Parse(time.RFC3339Nano, x.Since)
+	return err == nil && !first.IsZero() && !since.After(first)
 }
 
 // watermark is up to when a payer's data is complete once the export is published. Servers exist whose transactionTime is

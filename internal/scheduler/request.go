@@ -101,13 +101,37 @@ func (e *Engine) since(ctx context.Context, p config.Payer, o RunOptions, n stor
 	if err != nil {
 		return time.Time{}, err
 	}
+	first := beginning(p)
+	if len(n.Types) == 0 && !watermark.IsZero() {
+		due, err := e.store.FullDue(ctx, n.Payer, n.Series, formatSince(first))
+		if err != nil {
+			return time.Time{}, err
+		}
+		if due {
+			e.logger.InfoContext(ctx, "the next export is a full one, for what types hold that were not granted before", "payer", p.Name)
+			return first, nil
+		}
+	}
 	if !watermark.IsZero() {
 		return watermark.Add(-p.Export.SinceOverlap), nil
 	}
-	if first, err := time.Parse(time.RFC3339Nano, p.Export.Since); err == nil {
-		return first, nil
+	return first, nil
+}
+
+// beginning is the instant at which a payer's data are configured to begin; zero where that is with the first of them.
+func beginning(p config.Payer) time.Time {
+	first, err := time.Parse(time.RFC3339Nano, p.Export.Since)
+	if err != nil { // auto, or never
+		return time.Time{}
 	}
-	return time.Time{}, nil
+	return first
+}
+
+func formatSince(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return formatInstant(t)
 }
 
 // holdsEverything reports whether a full export of this payer holds every resource of its types, so that one that is

@@ -208,7 +208,7 @@ func TestReap_takes_over_what_nobody_works_on_and_nothing_else(t *testing.T) {
 		if id, err = s.CreateExportTx(ctx, tx, store.NewExport{Payer: "p", Kind: store.KindFull, Trigger: store.TriggerManual}); err != nil {
 			return err
 		}
-		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now()); err != nil {
+		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now(), nil); err != nil {
 			return err
 		}
 		_, err := s.ManifestTx(ctx, tx, id, 0, store.Manifest{Files: []store.ManifestFile{

@@ -119,7 +119,7 @@ func (e *Engine) keepTx(ctx context.Context, tx pgx.Tx, x store.Export, kickOff 
 	if kickOff.adopted {
 		return e.store.AdoptTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL)
 	}
-	return e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date)
+	return e.store.KickedOffTx(ctx, tx, x.ID, x.Generation, kickOff.StatusURL, kickOff.Date, kickOff.covers)
 }
 
 // abandonTimeout bounds the DELETE of an export that could not be kept.

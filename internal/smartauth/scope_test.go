@@ -212,21 +212,23 @@ func TestTOK4_what_a_grant_for_all_types_covers_is_told_type_by_type(t *testing.
 		verbatim []string
 		granted  any
 		want     []string // of Patient, Coverage
+		types    []string // that the registration names
 	}{
-		{"absent is as asked", nil, nil, []string{"Patient", "Coverage"}},
-		{"the wildcard", nil, "system/*.rs", []string{"Patient", "Coverage"}},
-		{"a list", nil, "system/Patient.read system/Claim.read", []string{"Patient"}},
-		{"narrowed by a query", nil, "system/Patient.read system/Coverage.rs?type=x", []string{"Patient"}},
-		{"empty is nothing", nil, "", nil},
-		{"words of the server's own", nil, "bulk-data", []string{"Patient", "Coverage"}},
-		{"asked for words", []string{"clientCreds"}, "clientCreds", []string{"Patient", "Coverage"}},
+		{"types are named by now", nil, "system/Patient.read", []string{"Patient"}, []string{"Patient"}},
+		{"absent is as asked", nil, nil, []string{"Patient", "Coverage"}, nil},
+		{"the wildcard", nil, "system/*.rs", []string{"Patient", "Coverage"}, nil},
+		{"a list", nil, "system/Patient.read system/Claim.read", []string{"Patient"}, nil},
+		{"narrowed by a query", nil, "system/Patient.read system/Coverage.rs?type=x", []string{"Patient"}, nil},
+		{"empty is nothing", nil, "", nil, nil},
+		{"words of the server's own", nil, "bulk-data", []string{"Patient", "Coverage"}, nil},
+		{"asked for words", []string{"clientCreds"}, "clientCreds", []string{"Patient", "Coverage"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			p := newPayer(t, testKey())
 			p.scopes = func(string) (any, string) { return test.granted, "" }
 			registration := p.registration(testKey())
-			registration.Types, registration.Scopes = nil, test.verbatim
+			registration.Types, registration.Scopes = test.types, test.verbatim
 			covers, err := newTestSource(t, newTestManager(t, ManagerOptions{}), registration).Covers(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -67,7 +67,7 @@ func (s *Source) CheckScopes(ctx context.Context) error {
 	}
 }
 
-// Covers gets a token and returns what tells whether it lets resources of a type be read, for a registration that names no types: what a
+// Covers gets a token and returns what tells whether it lets resources of a type be read, for an export that names no types: what a
 // server grants for the wildcard may become less, and a type that it withdraws is then missing from what it sends (TOK-4, INC-4). Scopes of
 // which none is a SMART scope say nothing of types. The error is that of Token.
 func (s *Source) Covers(ctx context.Context) (func(resourceType string) bool, error) {
@@ -75,10 +75,11 @@ func (s *Source) Covers(ctx context.Context) (func(resourceType string) bool, er
 	if err != nil {
 		return nil, err
 	}
-	if !slices.Contains(token.MissingTypes, "*") || len(token.Scopes) > 0 && !anySMART(token.Scopes) {
+	asksForTypes := anySMART(s.registration.scopesFor(scopesV1)) || anySMART(token.Scopes)
+	covered := coveredTypes(token.Scopes)
+	if s.registration.Method == MethodNone || covered["*"] || !asksForTypes || len(token.Scopes) > 0 && !anySMART(token.Scopes) {
 		return func(string) bool { return true }, nil
 	}
-	covered := coveredTypes(token.Scopes)
 	return func(resourceType string) bool { return covered[resourceType] }, nil
 }
 

@@ -68,6 +68,6 @@ func (s *Store) AdmitTx(ctx context.Context, tx pgx.Tx, a Admission) ([]Admitted
 
 // PutBackTx makes an export that was not kicked off yet wait again.
 func (s *Store) PutBackTx(ctx context.Context, tx pgx.Tx, id int64, generation int) error {
-	return change(ctx, tx, `UPDATE ingest.export SET waiting = true, generation = generation + 1
+	return change(ctx, tx, `UPDATE ingest.export SET waiting = true, generation = generation + 1, trouble_at = NULL
 		WHERE id = $1 AND generation = $2 AND state = 'starting' AND NOT waiting`, id, generation)
 }

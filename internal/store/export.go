@@ -123,7 +123,7 @@ type Export struct {
 
 	Trouble Trouble
 
-	// WantsFull says of an export that was published just now that the next one has to be full: it was granted types that were not before.
+	// WantsFull says of an export that was published just now that a full one is due: types are granted that were not before.
 	WantsFull bool
 
 	Ledger
@@ -306,13 +306,17 @@ func (s *Store) BeginJob(ctx context.Context, id int64, generation int, state St
 	return s.Export(ctx, id)
 }
 
-// KickedOffTx stores where the status of an accepted export is asked for: starting → polling.
-func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation int, statusURL string, date time.Time) error {
+// KickedOffTx stores where the status of an accepted export is asked for: starting → polling. covers is what the authorization covers
+// thereafter, as in BeginKickOff: the token may have been exchanged for the kick-off.
+func (s *Store) KickedOffTx(ctx context.Context, tx pgx.Tx, id int64, generation int, statusURL string, date time.Time,
+	covers func(resourceType string) bool,
+) error {
 	return change(ctx, tx, `
 		UPDATE ingest.export
 		SET state = 'polling', adopted = false, status_url = $3, kick_off_date = $4, kicked_off_at = now(), job_due_at = now(), polls = 0,
-			progress = '', progress_percent = NULL, progress_at = NULL, stalled_at = NULL, trouble_at = NULL
-		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date))
+			progress = '', progress_percent = NULL, progress_at = NULL, stalled_at = NULL, trouble_at = NULL,
+			granted = `+bothGranted("granted", "$5::text[]")+`
+		WHERE id = $1 AND generation = $2 AND state = 'starting'`, id, generation, cleanText(statusURL), orNull(date), grantedTypes(covers))
 }
 
 // NotePoll stores what the payer said of an export that is not complete, and in how long it will be asked again.

@@ -24,7 +24,7 @@ func TestChanges_of_an_older_generation_come_too_late(t *testing.T) {
 	}
 	now := get(t, s, old.ID)
 	err := change(func(tx pgx.Tx) error {
-		return s.KickedOffTx(ctx, tx, now.ID, now.Generation, "https://payer.example/second", time.Now())
+		return s.KickedOffTx(ctx, tx, now.ID, now.Generation, "https://payer.example/second", time.Now(), nil)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestText_of_a_payer_that_Postgres_cannot_hold_stops_nothing(t *testing.T) {
 		if id, err = s.CreateExportTx(ctx, tx, store.NewExport{Payer: "p", Kind: store.KindFull, Trigger: store.TriggerManual}); err != nil {
 			return err
 		}
-		return s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/"+odd, time.Now())
+		return s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/"+odd, time.Now(), nil)
 	})
 	if err != nil {
 		t.Fatalf("kick-off: %v", err)

@@ -356,7 +356,7 @@ func TestLoadFile_of_an_export_that_started_again_stages_nothing(t *testing.T) {
 				return err
 			}
 			again := get(t, s, e.ID)
-			if err := s.KickedOffTx(ctx, tx, e.ID, again.Generation+1, "https://payer.example/again", time.Now()); err != nil {
+			if err := s.KickedOffTx(ctx, tx, e.ID, again.Generation+1, "https://payer.example/again", time.Now(), nil); err != nil {
 				return err
 			}
 			_, err := s.ManifestTx(ctx, tx, e.ID, 1, store.Manifest{Files: []store.ManifestFile{

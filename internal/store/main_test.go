@@ -100,7 +100,7 @@ func begin(t *testing.T, s *store.Store, n store.NewExport, files ...testFile) s
 		if id, err = s.CreateExportTx(ctx, tx, n); err != nil {
 			return err
 		}
-		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now()); err != nil {
+		if err := s.KickedOffTx(ctx, tx, id, 0, "https://payer.example/status", time.Now(), nil); err != nil {
 			return err
 		}
 		_, err = s.ManifestTx(ctx, tx, id, 0, m, len(files)+1)

@@ -27,23 +27,39 @@ func (p *publisher) noteNewcomers(ctx context.Context, resourceType, table strin
 		return nil
 	}
 	e := &p.export
-	isNew := `EXISTS (SELECT FROM ingest.watermark WHERE payer = $1 AND series = $4 AND resource_type IN ('', 'Patient'))`
-	args := []any{e.Payer, e.ID, p.options.Newcomers == NewcomersFull, e.Series}
+	const complete = ` FROM ingest.watermark WHERE payer = $1 AND series = $4 AND resource_type IN ('', 'Patient')`
+	isNew := `EXISTS (SELECT` + complete + `)`
 	if live {
 		isNew = `NOT EXISTS (SELECT FROM ` + quote(p.store.schema, partition(table, e.Payer)) + ` AS live WHERE live.payer = $1 AND live.id = stage.id)`
-		args = args[:3]
 	}
+	// Where Patients were not granted until now, they are not the new ones, and a full export is due for all of them.
+	isNew += ` AND NOT EXISTS (SELECT` + complete + ` AND NOT coalesce('Patient' = ANY (granted), true))`
 	_, err := p.tx.Exec(ctx, `
 		INSERT INTO ingest.newcomer (payer, patient_id, found_by, wants_full)
 		SELECT $1, stage.id, $2, $3 OR EXISTS (
 			SELECT FROM ingest.payer WHERE payer = $1 AND backfill_refused_at IS NOT NULL)
 		FROM `+quote(stageSchema, stageName(e.ID, table))+` AS stage
 		WHERE `+isNew+`
-		ON CONFLICT DO NOTHING`, args...)
+		ON CONFLICT DO NOTHING`, e.Payer, e.ID, p.options.Newcomers == NewcomersFull, e.Series)
 	if err != nil {
 		return fmt.Errorf("note the newcomers: %w", err)
 	}
 	return nil
+}
+
+// lacksTypes reports whether a back-fill was granted less than the exports that its patients were found in: what it lacks of them, the next
+// ones would not bring either.
+func (p *publisher) lacksTypes(ctx context.Context) (lacks bool, err error) {
+	e := &p.export
+	if e.Kind != KindBackfill || e.Granted == nil {
+		return false, nil
+	}
+	err = p.tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM ingest.watermark WHERE payer = $1 AND series = $2 AND resource_type = ''
+		AND coalesce(NOT granted <@ $3, true))`, e.Payer, e.Series, e.Granted).Scan(&lacks)
+	if err != nil {
+		return false, fmt.Errorf("compare what a back-fill was granted: %w", err)
+	}
+	return lacks, nil
 }
 
 // ofUnknownRequest reports whether an export was adopted at a payer that tells no transactionTime: whose request it was is not known.
@@ -54,8 +70,11 @@ func (e Export) ofUnknownRequest() bool { return e.Adopted && e.TransactionAt.Is
 // all others.
 func (p *publisher) settleNewcomers(ctx context.Context) error {
 	e := &p.export
-	var err error
-	if p.options.Partial || e.ofUnknownRequest() {
+	lacking, err := p.lacksTypes(ctx)
+	if err != nil {
+		return err
+	}
+	if lacking || p.options.Partial || e.ofUnknownRequest() {
 		_, err = p.tx.Exec(ctx, `UPDATE ingest.newcomer SET created_at = now() WHERE payer = $1 AND patient_id = ANY ($2)`, e.Payer, e.Patients)
 		if err != nil {
 			return fmt.Errorf("put the newcomers off: %w", err)

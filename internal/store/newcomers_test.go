@@ -88,8 +88,10 @@ func TestINC5_newcomers_are_settled_by_an_export_that_surely_holds_their_data_al
 		"a full export with errors": {
 			store.NewExport{}, always(withErrors), []testFile{whole, trouble}, true,
 		},
-		"a back-fill that may lack types":   {backfill, always(partial), []testFile{whole}, true},
-		"a full export that may lack types": {store.NewExport{}, always(partial), []testFile{whole}, true},
+		"a back-fill that may lack types":                                {backfill, always(partial), []testFile{whole}, true},
+		"a full export that may lack types":                              {store.NewExport{}, always(partial), []testFile{whole}, true},
+		"a back-fill that was granted less than what they were found in": {backfill, grantedPatients(false), []testFile{whole}, true},
+		"a back-fill that was granted as much":                           {backfill, grantedPatients(true), []testFile{whole}, false},
 		"an adopted export that does not say what was asked for": {
 			store.NewExport{},
 			func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
@@ -129,6 +131,37 @@ func TestINC5_newcomers_are_settled_by_an_export_that_surely_holds_their_data_al
 			publishNewcomers(t, s, incremental, nil, output("Patient", patient("a", "", "1")))
 			if got := newcomers(t, s); (len(got) == 1) != test.stay {
 				t.Errorf("got %q, want b still waited for: %v", got, test.stay)
+			}
+		})
+	}
+}
+
+// grantedPatients makes an export one of all types to which Patients alone were granted; before says that the others were so as well.
+func grantedPatients(before bool) func(*testing.T, *store.Store) func(store.Export, *store.PublishOptions) {
+	return func(t *testing.T, s *store.Store) func(store.Export, *store.PublishOptions) {
+		t.Helper()
+		return func(e store.Export, _ *store.PublishOptions) {
+			exec(t, s, `UPDATE ingest.export SET granted = '{Patient}' WHERE id = $1`, e.ID)
+			if before {
+				exec(t, s, `UPDATE ingest.watermark SET granted = '{Patient}'`)
+			}
+		}
+	}
+}
+
+func TestINC5_patients_that_were_not_granted_before_are_no_newcomers(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]testFile{
+		"and none is here": output("Organization", `{"resourceType":"Organization","id":"o"}`), "and some are here": output("Patient", patient("a", "", "1")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStore(t)
+			publishNewcomers(t, s, store.NewExport{}, nil, first)
+			exec(t, s, `UPDATE ingest.watermark SET granted = '{Organization}'`)
+			publishNewcomers(t, s, incremental, nil, output("Patient", patient("b", "", "1")))
+			if got := newcomers(t, s); len(got) != 0 {
+				t.Errorf("got %q, want none: a full export is due for all patients", got)
 			}
 		})
 	}

@@ -30,6 +30,8 @@ type PublishOptions struct {
 	History string
 	// Watermark is up to which instant the data is complete when this export is published; zero leaves it where it is.
 	Watermark time.Time
+	// FromBeginning says of an export of what changed that it asked from where the payer's data are configured to begin: it is as good as full.
+	FromBeginning bool
 	// Newcomers says what becomes of Patients that were not here before; zero where that says nothing of them.
 	Newcomers Newcomers
 	// Covers reports whether an export that asked for all types can hold resources of one: of others it removes no ghosts. nil: of all.

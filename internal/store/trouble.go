@@ -14,6 +14,15 @@ type Trouble struct {
 	File int       // the ordinal of the file that it is about; -1 for none
 }
 
+// EndTrouble forgets a trouble of a file, which goes on.
+func (s *Store) EndTrouble(ctx context.Context, id int64, file int) error {
+	_, err := s.pool.Exec(ctx, `UPDATE ingest.export SET trouble_at = NULL WHERE id = $1 AND trouble_file = $2`, id, file)
+	if err != nil {
+		return fmt.Errorf("note that file %d of export %d goes on: %w", file, id, err)
+	}
+	return nil
+}
+
 // troublePause is how often it is noted at most that files of an export fail for the same reason: of thousands, all may.
 const troublePause = 10 * time.Second
 

@@ -82,8 +82,23 @@ var mutants = []mutant{
 	},
 	{
 		"types granted later make a full export", "internal/store/watermark.go",
-		"AND resource_type = ANY ($3) AND NOT wants_full`", "AND resource_type = ANY ($3)`",
+		"THEN coalesce(old.wants_full_at, now())", "THEN old.wants_full_at",
 		"internal/scheduler", "TestTOK4_types_that_are_granted_later",
+	},
+	{
+		"an export of more types is not retried", "internal/scheduler/control.go",
+		"|| !asksForNoMore(", "|| false && !asksForNoMore(",
+		"internal/scheduler", "TestRetry_asks",
+	},
+	{
+		"the grant is looked at again", "internal/scheduler/adopt.go",
+		"covers: coversNow(asking, p, x)", "covers: nil",
+		"internal/scheduler", "TestTOK4_what_is_granted_once",
+	},
+	{
+		"a back-fill that lacks types settles nobody", "internal/store/newcomers.go",
+		"if lacking || p.", "if false && lacking || p.",
+		"internal/store", "TestINC5_newcomers_are_settled",
 	},
 	{
 		"a kick-off in doubt is taken for the least", "internal/store/kickoff.go",
@@ -92,7 +107,7 @@ var mutants = []mutant{
 	},
 	{
 		"what lacks something settles no newcomers", "internal/store/newcomers.go",
-		"if p.options.Partial || e.of", "if false && p.options.Partial || e.of",
+		"|| p.options.Partial || e.of", "|| false && p.options.Partial || e.of",
 		"internal/store", "TestINC5_newcomers_are_settled",
 	},
 	{
