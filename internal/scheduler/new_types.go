@@ -28,7 +28,7 @@ func (e *Engine) scheduledExport(ctx context.Context, p config.Payer, full bool)
 	switch {
 	case len(known) == 0 && otherSeries:
 		log.InfoContext(ctx, "the next export is a full one: level, group, filters, elements or patients are others than in the last one")
-	case len(known) == 0, len(known) == len(n.Types), len(x.TypeFilters)+len(x.Elements)+len(x.Patients) > 0: // which may name the other types
+	case len(n.Types) == 0, len(known) == 0, len(known) == len(n.Types), len(x.TypeFilters)+len(x.Elements)+len(x.Patients) > 0: // which may name the other types
 	default:
 		n.Types = slices.DeleteFunc(n.Types, func(resourceType string) bool { return slices.Contains(known, resourceType) })
 		n.Trigger = store.TriggerNewTypes

@@ -78,4 +78,19 @@ func TestINC10_that_other_settings_make_an_export_full_is_said(t *testing.T) {
 	if err != nil || request.Kind != store.KindFull || !strings.Contains(log.String(), "are others than in the last one") {
 		t.Errorf("got %s, %v, and told: %s", request.Kind, err, log.String())
 	}
+
+	// An export of all types that is full for another reason is not said to be so for this one, whatever stands beside it.
+	all := p.Config
+	all.Name, all.Export.Types = "all", nil
+	watermarkAt(t, s, all, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), "")
+	another := all
+	another.Export.GroupID = "another"
+	watermarkAt(t, s, another, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), "")
+	execute(t, s, `UPDATE ingest.watermark SET wants_full_at = now()`)
+	before := len(log.String())
+	request, err = e.scheduledExport(t.Context(), all, false)
+	told := log.String()[before:]
+	if err != nil || request.Kind != store.KindFull || strings.Contains(told, "are others") || !strings.Contains(told, "not granted before") {
+		t.Errorf("got %s, %v, and told: %s", request.Kind, err, told)
+	}
 }

@@ -92,9 +92,12 @@ func (s *Store) FullDue(ctx context.Context, payer, series, beginning string) (b
 	return due, nil
 }
 
-// PublishedTypes returns those of the types that have been published in this series, and whether the payer has published anything in
-// another one.
+// PublishedTypes returns those of the types that have been published in this series, "" for all of them where none is named, and whether the
+// payer has published anything in another one.
 func (s *Store) PublishedTypes(ctx context.Context, payer, series string, types []string) (known []string, otherSeries bool, err error) {
+	if len(types) == 0 {
+		types = []string{""}
+	}
 	err = s.pool.QueryRow(ctx, `
 		SELECT coalesce(array_agg(resource_type ORDER BY resource_type) FILTER (WHERE series = $2 AND resource_type = ANY ($3)), '{}'),
 			coalesce(bool_or(series <> $2), false)
