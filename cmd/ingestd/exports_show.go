@@ -79,15 +79,16 @@ func printExport(out io.Writer, x ops.ExportDetail) error {
 		line("attachments", fmt.Sprintf("%d (%s), %d to fetch, %d could not be fetched: ingest.attachment says why", a.Fetched,
 			byteCount(a.Bytes), a.Pending, a.Failed))
 	}
-	if e := x.LastError; e != nil {
-		line("error", e.Code+": "+e.Message)
+	failed := func(what, when string, e *ops.ErrorSummary) {
+		line(what, when+e.Code+": "+e.Message)
 		line("what to do", e.Hint)
 		line("more", moreAbout(e.Code))
 	}
+	if e := x.LastError; e != nil {
+		failed("error", "", e)
+	}
 	if e := x.Retrying; e != nil {
-		line("tries again", "failed "+e.At.Format(time.RFC3339)+": "+e.Code+": "+e.Message)
-		line("what to do", e.Hint)
-		line("more", moreAbout(e.Code))
+		failed("tries again", "failed "+e.At.Format(time.RFC3339)+": ", e)
 	}
 	if len(x.Types) > 0 {
 		b.WriteString("\n")

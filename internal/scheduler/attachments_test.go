@@ -49,7 +49,13 @@ func withAttachments(t *testing.T, mode string, change func(*config.Payer)) (*pa
 
 func runExport(t *testing.T, e *Engine, s *store.Store) store.Export {
 	t.Helper()
-	id, err := e.Start(t.Context(), "p", RunOptions{Full: true})
+	return runWith(t, e, s, RunOptions{Full: true})
+}
+
+// runWith lets payer "p" be exported, and returns the export that was published.
+func runWith(t *testing.T, e *Engine, s *store.Store, o RunOptions) store.Export {
+	t.Helper()
+	id, err := e.Start(t.Context(), "p", o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,21 +83,6 @@ func asOf(w http.ResponseWriter, day string) {
 	fmt.Fprintf(w, `{"transactionTime":"2026-01-%02sT00:00:00Z","requiresAccessToken":false,"output":[]}`, day)
 }
 
-// asUsual runs what the schedule would.
-func asUsual(t *testing.T, e *Engine, s *store.Store) store.Export {
-	t.Helper()
-	id, err := e.Start(t.Context(), "p", RunOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wait(t, "the publish", func() bool { return state(t, s, id) == store.StatePublished })
-	x, err := s.Export(t.Context(), id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return x
-}
-
 func TestTOK4_types_that_are_granted_later_make_the_next_export_a_full_one(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -126,7 +111,7 @@ func TestTOK4_types_that_are_granted_later_make_the_next_export_a_full_one(t *te
 	} {
 		before := strings.Count(log.String(), told)
 		answers.Store(&step.granted)
-		x := asUsual(t, e, s)
+		x := runWith(t, e, s, RunOptions{})
 		if x.Kind != step.kind {
 			t.Errorf("export %d, granted %v, is %s, want %s", i+1, step.granted, x.Kind, step.kind)
 		}
@@ -163,7 +148,7 @@ func TestTOK4_types_that_are_granted_later_are_asked_for_from_the_configured_beg
 		{[]string{"Patient", "Coverage"}, "2026-01-04T00:00:00Z"},
 	} {
 		answers.Store(&step.granted)
-		if x := asUsual(t, e, s); x.Since != step.since {
+		if x := runWith(t, e, s, RunOptions{}); x.Since != step.since {
 			t.Errorf("export %d asks for what changed since %q, want %s", i+1, x.Since, step.since)
 		}
 	}
@@ -192,7 +177,7 @@ func TestTOK4_a_full_export_as_of_the_same_instant_is_enough(t *testing.T) {
 	} {
 		answers.Store(&step.granted)
 		day.Store(&step.day)
-		if x := asUsual(t, e, s); x.Kind != step.kind {
+		if x := runWith(t, e, s, RunOptions{}); x.Kind != step.kind {
 			t.Errorf("export %d is %s, want %s", i+1, x.Kind, step.kind)
 		}
 	}
@@ -216,7 +201,7 @@ func TestTOK4_a_full_export_that_fails_is_tried_again_a_week_later_and_the_data_
 	want := func(kind store.Kind, types ...string) {
 		t.Helper()
 		answers.Store(&types)
-		if x := asUsual(t, e, s); x.Kind != kind {
+		if x := runWith(t, e, s, RunOptions{}); x.Kind != kind {
 			t.Errorf("export %d is %s, want %s", x.ID, x.Kind, kind)
 		}
 	}
@@ -250,7 +235,7 @@ func TestTOK4_what_is_granted_once_the_kick_off_was_accepted_counts(t *testing.T
 	}
 	e := newEngine(t, s, Options{}, p)
 	work(t, e)
-	if x := asUsual(t, e, s); !slices.Equal(x.Granted, []string{"Claim"}) {
+	if x := runWith(t, e, s, RunOptions{}); !slices.Equal(x.Granted, []string{"Claim"}) {
 		t.Errorf("got %v, want what is granted before and after", x.Granted)
 	}
 }

@@ -163,6 +163,16 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		spanFailed(ctx, failure.Code)
 	}
 
+	putOff := func(wait time.Duration) error {
+		err := note(wait)
+		if store.IsStale(err) {
+			return nil // what failed has gone on elsewhere
+		}
+		if err == nil {
+			tellTrouble(ctx, e, job, x, failure, safe)
+		}
+		return err
+	}
 	switch act {
 	case export.ActionWait:
 		wait = max(e.withinTime(x, e.patience(x, err, job.JobRow, wait)), time.Second)
@@ -171,9 +181,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 			level = slog.LevelInfo
 		}
 		log.Log(ctx, level, waitsFor(failure.Code), "wait", wait, "error", safe)
-		if err := note(wait); err == nil {
-			tellTrouble(ctx, e, job, x, failure, safe)
-		} else if !store.IsStale(err) {
+		if err := putOff(wait); err != nil {
 			return err
 		}
 		return river.JobSnooze(wait)
@@ -192,9 +200,7 @@ func settle[T river.JobArgs](ctx context.Context, e *Engine, job *river.Job[T], 
 		if job.Attempt < job.MaxAttempts {
 			wait = e.withinTime(x, max(wait, backoffDelay(len(job.Errors))))
 			log.WarnContext(ctx, "job failed, will be tried again", "attempt", job.Attempt, "wait", wait, "error", safe)
-			if err := note(wait); err == nil {
-				tellTrouble(ctx, e, job, x, failure, safe)
-			} else if !store.IsStale(err) {
+			if err := putOff(wait); err != nil {
 				return err
 			}
 			e.retries.put(job.ID, wait)

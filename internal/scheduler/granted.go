@@ -38,10 +38,10 @@ func coversNow(ctx context.Context, p Payer, x store.Export) func(resourceType s
 // what a payer has withdrawn since may be missing from what it sends, and is not gone (INC-4). nil is all of them; of none where that
 // cannot be asked now, because the next full export can tell as well.
 func (e *Engine) covers(ctx context.Context, p Payer, x store.Export) func(resourceType string) bool {
-	if !x.RemovesGhosts || len(x.Types) > 0 || p.Covers == nil {
+	if !x.RemovesGhosts {
 		return nil
 	}
-	covers, err := p.Covers(ctx)
+	covers, err := granted(ctx, p, x)
 	if err != nil {
 		e.logger.WarnContext(ctx, "cannot ask which types are granted: the export removes no ghosts", "payer", x.Payer, "export_id", x.ID, "error", err)
 		return func(string) bool { return false }

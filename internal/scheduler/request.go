@@ -102,7 +102,10 @@ func (e *Engine) since(ctx context.Context, p config.Payer, o RunOptions, n stor
 		return time.Time{}, err
 	}
 	first := beginning(p)
-	if len(n.Types) == 0 && !watermark.IsZero() {
+	if watermark.IsZero() {
+		return first, nil
+	}
+	if len(n.Types) == 0 {
 		due, err := e.store.FullDue(ctx, n.Payer, n.Series, formatSince(first))
 		if err != nil {
 			return time.Time{}, err
@@ -112,10 +115,7 @@ func (e *Engine) since(ctx context.Context, p config.Payer, o RunOptions, n stor
 			return first, nil
 		}
 	}
-	if !watermark.IsZero() {
-		return watermark.Add(-p.Export.SinceOverlap), nil
-	}
-	return first, nil
+	return watermark.Add(-p.Export.SinceOverlap), nil
 }
 
 // beginning is the instant at which a payer's data are configured to begin; zero where that is with the first of them.

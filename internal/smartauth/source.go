@@ -48,9 +48,13 @@ func (s *Source) Token(ctx context.Context) (Token, error) {
 	if err != nil {
 		return Token{}, err
 	}
-	asksForTypes := anySMART(s.registration.scopesFor(scopesV1)) || anySMART(token.Scopes)
-	token.MissingTypes = missingTypes(token.Scopes, s.registration.Types, asksForTypes)
+	token.MissingTypes = missingTypes(token.Scopes, s.registration.Types, s.asksForTypes(token))
 	return token, nil
+}
+
+// asksForTypes reports whether scopes speak of resource types here: those that are asked for, or those of a token.
+func (s *Source) asksForTypes(token Token) bool {
+	return anySMART(s.registration.scopesFor(scopesV1)) || anySMART(token.Scopes)
 }
 
 // CheckScopes gets a token and returns an *Error with CodeScopeMissing that names the resource types which it does not
@@ -75,9 +79,8 @@ func (s *Source) Covers(ctx context.Context) (func(resourceType string) bool, er
 	if err != nil {
 		return nil, err
 	}
-	asksForTypes := anySMART(s.registration.scopesFor(scopesV1)) || anySMART(token.Scopes)
 	covered := coveredTypes(token.Scopes)
-	if s.registration.Method == MethodNone || covered["*"] || !asksForTypes || len(token.Scopes) > 0 && !anySMART(token.Scopes) {
+	if s.registration.Method == MethodNone || covered["*"] || !s.asksForTypes(token) || len(token.Scopes) > 0 && !anySMART(token.Scopes) {
 		return func(string) bool { return true }, nil
 	}
 	return func(resourceType string) bool { return covered[resourceType] }, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -127,11 +126,6 @@ type Export struct {
 	WantsFull bool
 
 	Ledger
-}
-
-// grants reports whether the export may hold resources of a type, as far as the authorization is known.
-func (e Export) grants(resourceType string) bool {
-	return e.Granted == nil || slices.Contains(e.Granted, resourceType)
 }
 
 const exportColumns = `

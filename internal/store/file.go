@@ -142,11 +142,6 @@ func (s *Store) FileLoadedTx(ctx context.Context, tx pgx.Tx, loaded Export, file
 	if err != nil {
 		return next, err
 	}
-	if !e.Trouble.At.IsZero() && e.Trouble.File == file.Ordinal {
-		if err := change(ctx, tx, `UPDATE ingest.export SET trouble_at = NULL WHERE id = $1`, exportID); err != nil {
-			return next, err
-		}
-	}
 	ordinal, ok, err := nextFile(ctx, tx, exportID)
 	if err != nil {
 		return next, err

@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/jackc/pgx/v5"
-
-	"ingestd/internal/fhir"
 )
 
 // BeginKickOff notes that a kick-off is about to be sent, and reports whether the answer to an earlier one was lost: the
@@ -17,7 +14,7 @@ import (
 func (s *Store) BeginKickOff(ctx context.Context, id int64, generation int, covers func(resourceType string) bool) (inDoubt bool, err error) {
 	err = s.pool.QueryRow(ctx, `
 		UPDATE ingest.export SET kick_off_in_doubt = true,
-			granted = CASE WHEN before.was AND export.granted IS NOT NULL THEN `+bothGranted("export.granted", "$3::text[]")+` ELSE $3 END
+			granted = CASE WHEN before.was THEN `+bothGranted("export.granted", "$3::text[]")+` ELSE $3 END
 		FROM (SELECT kick_off_in_doubt AS was FROM ingest.export WHERE id = $1 FOR UPDATE) AS before
 		WHERE id = $1 AND generation = $2 AND state = 'starting'
 		RETURNING before.was`, id, generation, grantedTypes(covers)).Scan(&inDoubt)
@@ -28,15 +25,6 @@ func (s *Store) BeginKickOff(ctx context.Context, id int64, generation int, cove
 		return false, fmt.Errorf("note a kick-off: %w", err)
 	}
 	return inDoubt, nil
-}
-
-// grantedTypes lists the types that are covered; nil where that is all of them.
-func grantedTypes(covers func(resourceType string) bool) []string {
-	all := fhir.Types()
-	if covers == nil || !slices.ContainsFunc(all, func(resourceType string) bool { return !covers(resourceType) }) {
-		return nil
-	}
-	return slices.DeleteFunc(all, func(resourceType string) bool { return !covers(resourceType) })
 }
 
 // EndKickOff notes that a kick-off was answered with a refusal; inDoubt says whether an earlier one still may have started

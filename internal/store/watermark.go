@@ -47,12 +47,6 @@ func (p *publisher) moveWatermark(ctx context.Context) error {
 	return nil
 }
 
-// bothGranted is the SQL for the types that are in both of two lists, of which NULL is the one of all.
-func bothGranted(a, b string) string {
-	return fmt.Sprintf(`CASE WHEN %[1]s IS NULL THEN %[2]s WHEN %[2]s IS NULL THEN %[1]s
-		ELSE ARRAY(SELECT unnest(%[1]s) INTERSECT SELECT unnest(%[2]s) ORDER BY 1) END`, a, b)
-}
-
 // Watermark returns up to which instant a payer's data of the given types is complete: the earliest of the types; the zero
 // time where one of them has never been published in this series.
 func (s *Store) Watermark(ctx context.Context, payer, series string, types []string) (time.Time, error) {

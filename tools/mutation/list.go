@@ -102,7 +102,7 @@ var mutants = []mutant{
 	},
 	{
 		"a kick-off in doubt is taken for the least", "internal/store/kickoff.go",
-		"CASE WHEN before.was AND", "CASE WHEN before.was AND false AND",
+		"CASE WHEN before.was THEN", "CASE WHEN before.was AND false THEN",
 		"internal/scheduler", "TestTOK4_a_kick_off_in_doubt",
 	},
 	{
