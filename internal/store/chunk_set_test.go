@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,18 +18,23 @@ func TestLoadFile_takes_the_memory_of_a_chunk_once_for_many_small_files(t *testi
 	for range files {
 		small = append(small, output("Patient", many(10)...))
 	}
-	e := begin(t, s, store.NewExport{}, small...)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for ordinal := range files {
-		if _, err := loadFile(t, s, e, ordinal, &lines{text: small[ordinal].lines}, chunkBytes); err != nil {
-			t.Fatal(err)
+	// The race detector makes a sync.Pool lose a quarter of what it is given, at random, so that one round may take more.
+	const most = uint64(files * chunkBytes / 2)
+	least := uint64(math.MaxUint64)
+	for round := 0; round < 3 && least > most; round++ {
+		e := begin(t, s, store.NewExport{Payer: fmt.Sprintf("p%d", round)}, small...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for ordinal := range files {
+			if _, err := loadFile(t, s, e, ordinal, &lines{text: small[ordinal].lines}, chunkBytes); err != nil {
+				t.Fatal(err)
+			}
 		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	runtime.ReadMemStats(&after)
-	// The race detector makes a sync.Pool lose a quarter of what it is given.
-	if took, most := after.TotalAlloc-before.TotalAlloc, uint64(files*chunkBytes/2); took > most {
-		t.Errorf("%d small files took %d bytes, want less than half a chunk each, %d: %s", files, took, most,
+	if least > most {
+		t.Errorf("%d small files took %d bytes, want less than half a chunk each, %d: %s", files, least, most,
 			"the chunks of one file are to serve the next")
 	}
 }
